@@ -1,0 +1,1 @@
+"""Bitcoin facts and peg rules. Not built yet: see the README's status table."""

@@ -1,0 +1,1 @@
+"""What a block is and what it does to state."""

@@ -1,0 +1,1 @@
+"""Which block may follow, which chain wins, what is final."""

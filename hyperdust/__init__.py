@@ -1,0 +1,1 @@
+"""The program: all I/O, one file per role."""

@@ -1,0 +1,1 @@
+"""The node: store, importer, mempool, builder, RPC, work API."""

@@ -1,0 +1,1 @@
+"""Native EVM calls: address to gas, layout and implementation."""
