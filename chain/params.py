@@ -1,0 +1,48 @@
+"""What a network fixes: every constant of genesis/<network>.json that a rule reads, as one frozen value."""
+
+from dataclasses import dataclass
+from typing import Final
+
+SYSTEM_ADDRESS: Final = bytes.fromhex("fffffffffffffffffffffffffffffffffffffffe")  # EIP-4788
+
+GRAPH_REGISTRY: Final = (0x5001).to_bytes(20, "big")
+BONDS: Final = (0x5002).to_bytes(20, "big")
+JOB_MARKET: Final = (0x5003).to_bytes(20, "big")
+DUST: Final = (0x5004).to_bytes(20, "big")
+
+
+@dataclass(frozen=True, slots=True)
+class ChainParams:
+    """Constants of one network."""
+
+    network: str
+    """Name of the table."""
+    chain_id: int
+    """EIP-155."""
+    genesis_timestamp: int
+    """Unix seconds."""
+    gas_limit: int
+    """Gas of every block: the header's field has to equal it."""
+    genesis_base_fee: int
+    """Wei a gas in genesis."""
+    spacing_s: int
+    """Target seconds between blocks."""
+    asert_half_life_s: int
+    """Seconds behind schedule that halve the difficulty."""
+    difficulty_floor: int
+    """int8 MACs; also genesis' difficulty."""
+    max_future_s: int
+    """How far a timestamp may lie ahead of a node's clock."""
+    final_window_blocks: int
+    """Blocks between a job's reveal and its being final."""
+
+    fork: str = "Osaka"
+    """EVM rules of every block."""
+
+    @property
+    def is_devnet(self) -> bool:
+        """Whether development-only commands (faults, known keys) are allowed on this chain id."""
+        return self.chain_id in DEVNET_CHAIN_IDS
+
+
+DEVNET_CHAIN_IDS: Final = range(48_000_000, 49_000_000)

@@ -1,0 +1,109 @@
+"""One class per rule of consensus, each carrying what it got and what it expected."""
+
+from chain.errors import Mismatch, NotYet, OutOfRange
+
+
+class WrongParent(Mismatch):
+    """`parent_hash` is not the parent's hash."""
+
+
+class WrongNumber(Mismatch):
+    """`number` is not the parent's plus one."""
+
+
+class TimestampNotAfterParent(OutOfRange):
+    """`timestamp` is not greater than the parent's."""
+
+
+class FromTheFuture(NotYet):
+    """`timestamp` lies too far ahead of the node's clock."""
+
+    def __init__(self, got: int, latest: int) -> None:
+        super().__init__(f"FromTheFuture: timestamp: got {got}, latest accepted now is {latest}")
+
+
+class UnknownParent(NotYet):
+    """The parent has not been seen."""
+
+    def __init__(self, parent_hash: bytes) -> None:
+        super().__init__(f"UnknownParent: 0x{parent_hash.hex()}")
+
+
+class WrongDifficulty(Mismatch):
+    """`difficulty` is not what ASERT says."""
+
+
+class WrongBeacon(Mismatch):
+    """`mix_hash` does not come from the parent's ticket."""
+
+
+class WrongGasLimit(Mismatch):
+    """`gas_limit` is not the network's."""
+
+
+class WrongBaseFee(Mismatch):
+    """`base_fee_per_gas` is not what EIP-1559 says."""
+
+
+class GasAboveLimit(OutOfRange):
+    """`gas_used` exceeds `gas_limit`."""
+
+
+class BlobsRefused(Mismatch):
+    """A blob field is not zero."""
+
+
+class OmmersRefused(Mismatch):
+    """`ommers_hash` is not the empty list's."""
+
+
+class WrongOrigin(Mismatch):
+    """`parent_beacon_block_root` names an origin that the rules do not allow."""
+
+
+class WithdrawalsRefused(Mismatch):
+    """The body credits BTC without evidence."""
+
+
+class WrongCommitment(Mismatch):
+    """`extra_data` does not commit to the certificate in the body."""
+
+
+class UnknownOperand(Mismatch):
+    """The certificate names a product that no registered graph has."""
+
+
+class WrongOperand(Mismatch):
+    """The certificate's weights are not the registered ones."""
+
+
+class WrongSigner(Mismatch):
+    """The seal is not signed by the coinbase."""
+
+
+class WrongTransactionsRoot(Mismatch):
+    """`transactions_root` is not the body's."""
+
+
+class WrongWithdrawalsRoot(Mismatch):
+    """`withdrawals_root` is not the body's."""
+
+
+class WrongReceiptsRoot(Mismatch):
+    """`receipts_root` is not what execution gives."""
+
+
+class WrongBloom(Mismatch):
+    """`logs_bloom` is not what execution gives."""
+
+
+class WrongGasUsed(Mismatch):
+    """`gas_used` is not what execution gives."""
+
+
+class WrongRequestsHash(Mismatch):
+    """`requests_hash` is not what execution gives."""
+
+
+class WrongStateRoot(Mismatch):
+    """`state_root` is not what execution gives."""

@@ -1,0 +1,112 @@
+"""A block's way from a stranger's bytes to a valid one, in stages; each stage is a type, so none is skipped or repeated.
+
+    Block --check_header--> HeaderChecked --check_work--> WorkChecked --execute_block--> Executed and compared
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from chain.blocks import EMPTY_TRIE_ROOT, Block, Header
+from chain.engine import BlockEnvironment, Executed, Transaction, decode_transactions, execute
+from chain.errors import Mismatch
+from chain.params import ChainParams
+from consensus import errors
+from consensus.certificate import Certificate, Operand, check_certificate, decode_certificate
+from consensus.headers import check_header
+from consensus.rewards import opening_call
+from precompiles.registry import PRECOMPILES
+
+ReadMany = Callable[[Sequence[bytes]], Sequence[bytes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderChecked:
+    """A block whose header may follow its parent's."""
+
+    block: Block
+    parent: Header
+
+
+@dataclass(frozen=True, slots=True)
+class WorkChecked:
+    """A block whose certificate proves its work."""
+
+    block: Block
+    parent: Header
+    certificate: Certificate
+    ticket: bytes
+
+
+def check_block_header(block: Block, parent: Header, parent_ticket: bytes, params: ChainParams, now: int) -> HeaderChecked:
+    """First stage: header rules and what a body must not contain yet.
+
+    Raises:
+        FromTheFuture: retry later.
+        Invalid: the class named after the rule.
+    """
+    check_header(block.header, parent, parent_ticket, params, now)
+    if block.body.withdrawals:
+        raise errors.WithdrawalsRefused("withdrawals", len(block.body.withdrawals), 0)
+    if block.header.withdrawals_root != EMPTY_TRIE_ROOT:
+        raise errors.WrongWithdrawalsRoot("withdrawals_root", block.header.withdrawals_root, EMPTY_TRIE_ROOT)
+    return HeaderChecked(block, parent)
+
+
+def check_work(checked: HeaderChecked, operand_of: Callable[[bytes, int], Operand | None]) -> WorkChecked:
+    """Second stage: the certificate, against weights that `operand_of(graph, operator)` finds in the parent's state.
+
+    Raises:
+        Invalid: the class named after the rule.
+    """
+    encoded = checked.block.body.certificate
+    certificate = decode_certificate(encoded)
+    operand = operand_of(certificate.graph, certificate.operator)
+    if operand is None:
+        raise errors.UnknownOperand("(graph, operator)", (certificate.graph, certificate.operator), "a registered one")
+    ticket = check_certificate(checked.block.header, certificate, encoded, operand)
+    return WorkChecked(checked.block, checked.parent, certificate, ticket)
+
+
+def environment_of(header: Header, params: ChainParams) -> BlockEnvironment:
+    """What the engine has to know of a block."""
+    return BlockEnvironment(
+        chain_id=params.chain_id,
+        fork=params.fork,
+        number=header.number,
+        timestamp=header.timestamp,
+        coinbase=header.coinbase,
+        gas_limit=header.gas_limit,
+        base_fee=header.base_fee_per_gas,
+        prev_randao=header.mix_hash,
+        parent_hash=header.parent_hash,
+        parent_beacon_root=header.parent_beacon_block_root,
+    )
+
+
+def execute_block(checked: WorkChecked, params: ChainParams, read_many: ReadMany) -> tuple[Sequence[Transaction], Executed]:
+    """Last stage: execute on the parent's state and compare with the header.
+
+    Raises:
+        Invalid: a transaction's rule, or the header field that differs.
+    """
+    header = checked.block.header
+    transactions = decode_transactions(checked.block.body.transactions)
+    executed = execute(
+        environment_of(header, params),
+        transactions,
+        read_many,
+        precompiles=PRECOMPILES,
+        before=(opening_call(checked.parent),),
+    )
+    comparisons: tuple[tuple[type[Mismatch], str, object, object], ...] = (
+        (errors.WrongTransactionsRoot, "transactions_root", header.transactions_root, executed.transactions_root),
+        (errors.WrongGasUsed, "gas_used", header.gas_used, executed.gas_used),
+        (errors.WrongReceiptsRoot, "receipts_root", header.receipts_root, executed.receipts_root),
+        (errors.WrongBloom, "logs_bloom", header.logs_bloom, executed.logs_bloom),
+        (errors.WrongRequestsHash, "requests_hash", header.requests_hash, executed.requests_hash),
+        (errors.WrongStateRoot, "state_root", header.state_root, executed.state_root),
+    )
+    for rule, what, got, expected in comparisons:
+        if got != expected:
+            raise rule(what, got, expected)
+    return transactions, executed

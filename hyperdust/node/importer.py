@@ -1,0 +1,117 @@
+"""The only way into the database: import -> validate -> execute -> commit, one block at a time."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import structlog
+
+from chain.blocks import Block
+from chain.engine import StateCache
+from chain.errors import HyperdustError
+from chain.params import ChainParams
+from consensus.certificate import Certificate
+from consensus.errors import UnknownParent
+from consensus.fork_choice import is_heavier
+from consensus.validation import check_block_header, check_work, execute_block
+from hyperdust.node import registry
+from hyperdust.node.store import ChainSnapshot, ExecutedBlock, Reorganisation, Store
+
+log = structlog.get_logger()
+
+
+class Outcome(Enum):
+    """What became of a valid block."""
+
+    HEAD = "head"
+    SIDE = "side"
+    KNOWN = "known"
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A block's fate, and what it changed."""
+
+    outcome: Outcome
+    block_hash: bytes
+    certificate: Certificate | None
+    reorganisation: Reorganisation | None
+
+
+Listener = Callable[[Imported], None]
+
+
+class Importer:
+    """Single writer. `import_block` may be called from any thread; listeners run in the caller's, after the commit."""
+
+    def __init__(self, store: Store, params: ChainParams, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._params = params
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._listeners: list[Listener] = []
+
+    def subscribe(self, listener: Listener) -> None:
+        """Call `listener` after every commit."""
+        self._listeners.append(listener)
+
+    def import_block(self, block: Block) -> Imported:
+        """Validate, execute and commit one block.
+
+        Raises:
+            Invalid: the rule that the block breaks; nothing was written.
+            NotYet: unknown parent, or a timestamp ahead of the clock.
+            NodeFault: our own trouble; nothing was written.
+        """
+        with self._lock:
+            imported = self._import(block)
+        if imported.outcome is not Outcome.KNOWN:
+            for listener in self._listeners:
+                listener(imported)
+        return imported
+
+    def _import(self, block: Block) -> Imported:
+        view = self._store.latest
+        block_hash = block.header.hash
+        if view.load_header(block_hash) is not None:
+            return Imported(Outcome.KNOWN, block_hash, None, None)
+        parent = view.load_header(block.header.parent_hash)
+        if parent is None:
+            raise UnknownParent(block.header.parent_hash)
+        executed, certificate = self._execute(view, block, block_hash)
+        if not is_heavier(executed.total_difficulty, view.head.total_difficulty):
+            self._store.keep_side(executed)
+            return Imported(Outcome.SIDE, block_hash, certificate, None)
+        reorganisation = self._store.adopt(executed)
+        log.info(
+            "imported",
+            number=block.header.number,
+            hash="0x" + block_hash.hex(),
+            transactions=len(block.body.transactions),
+            gas=block.header.gas_used,
+            abandoned=len(reorganisation.abandoned),
+        )
+        return Imported(Outcome.HEAD, block_hash, certificate, reorganisation)
+
+    def _execute(self, view: ChainSnapshot, block: Block, block_hash: bytes) -> tuple[ExecutedBlock, Certificate]:
+        parent_hash = block.header.parent_hash
+        parent = view.require_header(parent_hash)
+        headed = check_block_header(block, parent, view.load_ticket(parent_hash), self._params, int(self._clock()))
+        state = view.state_at(parent_hash)
+        worked = check_work(headed, lambda graph, operator: registry.load_operand(graph, operator, parent, state, self._params))
+        transactions, executed = execute_block(worked, self._params, state.read_many)
+        result = ExecutedBlock(
+            block=block,
+            hash=block_hash,
+            ticket=worked.ticket,
+            total_difficulty=view.load_total_difficulty(parent_hash) + block.header.difficulty,
+            transaction_hashes=tuple(transaction.hash for transaction in transactions),
+            receipts=tuple(receipt.encode() for receipt in executed.receipts),
+            writes=executed.writes,
+        )
+        return result, worked.certificate
+
+
+__all__ = ["HyperdustError", "Imported", "Importer", "Listener", "Outcome", "StateCache"]
