@@ -5,18 +5,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 import structlog
 
 from chain.blocks import Block
-from chain.engine import StateCache
-from chain.errors import HyperdustError
 from chain.params import ChainParams
 from consensus.certificate import Certificate
 from consensus.errors import UnknownParent
 from consensus.fork_choice import is_heavier
 from consensus.validation import check_block_header, check_work, execute_block
-from hyperdust.node import registry
+from hyperdust.node.contracts import State, load_operand
 from hyperdust.node.store import ChainSnapshot, ExecutedBlock, Reorganisation, Store
 
 log = structlog.get_logger()
@@ -100,7 +99,7 @@ class Importer:
         parent = view.require_header(parent_hash)
         headed = check_block_header(block, parent, view.load_ticket(parent_hash), self._params, int(self._clock()))
         state = view.state_at(parent_hash)
-        worked = check_work(headed, lambda graph, operator: registry.load_operand(graph, operator, parent, state, self._params))
+        worked = check_work(headed, partial(load_operand, State(parent, state.read_many), self._params))
         transactions, executed = execute_block(worked, self._params, state.read_many)
         result = ExecutedBlock(
             block=block,
@@ -112,6 +111,3 @@ class Importer:
             writes=executed.writes,
         )
         return result, worked.certificate
-
-
-__all__ = ["HyperdustError", "Imported", "Importer", "Listener", "Outcome", "StateCache"]
