@@ -1,0 +1,188 @@
+"""The database: state of every block of every branch, reorganisations, refusals, and commits that are all or nothing."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chain.blocks import EMPTY_OMMERS_HASH, EMPTY_TRIE_ROOT, Block, Body, Header
+from hyperdust.node.store import ExecutedBlock, StateNotKept, Store, StoreFault, UnknownBlock, open_store
+
+ZERO = bytes(32)
+HEADER = Header(
+    ZERO, EMPTY_OMMERS_HASH, bytes(20), ZERO, EMPTY_TRIE_ROOT, EMPTY_TRIE_ROOT, bytes(256), 1, 0, 30_000_000, 0, 1, ZERO,
+    ZERO, bytes(8), 10**6, EMPTY_TRIE_ROOT, 0, 0, ZERO, ZERO,
+)  # fmt: skip
+KEYS = [b"a" + bytes([i]) * 20 for i in range(6)]
+
+
+def make(parent: ExecutedBlock | None, salt: int, writes: dict[bytes, bytes | None]) -> ExecutedBlock:
+    header = HEADER
+    if parent is not None:
+        number = parent.block.header.number + 1
+        header = replace(HEADER, parent_hash=parent.hash, number=number, extra_data=salt.to_bytes(32, "big"))
+    return ExecutedBlock(
+        block=Block(header, Body((), (), b"")),
+        hash=header.hash,
+        ticket=salt.to_bytes(32, "big"),
+        total_difficulty=header.number + 1,
+        transaction_hashes=(salt.to_bytes(32, "little"),),
+        receipts=(b"\x02" + salt.to_bytes(4, "big"),),
+        writes=tuple(sorted(writes.items())),
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = open_store(tmp_path / "chain")
+    store.write_genesis(make(None, 0, {KEYS[0]: b"genesis"}))
+    return store
+
+
+writes = st.dictionaries(st.sampled_from(KEYS), st.one_of(st.none(), st.binary(min_size=1, max_size=4)), max_size=4)
+steps = st.lists(st.tuples(st.integers(0, 100), st.booleans(), writes), max_size=25)
+
+
+@settings(max_examples=40, deadline=None)
+@given(steps)
+def test_state_of_every_block_survives_every_reorganisation(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, bool, dict[bytes, bytes | None]]]
+) -> None:
+    store = open_store(tmp_path_factory.mktemp("chain"))
+    genesis = make(None, 0, {KEYS[0]: b"genesis"})
+    store.write_genesis(genesis)
+    blocks, states = [genesis], {genesis.hash: {KEYS[0]: b"genesis"}}
+    head = genesis
+    for salt, (choice, as_head, change) in enumerate(steps, 1):
+        parent = blocks[choice % len(blocks)]
+        block = make(parent, salt, change)
+        if as_head:
+            reorganisation = store.adopt(block)
+            assert reorganisation.adopted[-1] == block.hash
+            head = block
+        else:
+            store.keep_side(block)
+        blocks.append(block)
+        states[block.hash] = {**states[parent.hash], **change}
+        assert store.latest.head.hash == head.hash
+        for known in blocks:
+            expected = [states[known.hash].get(key) for key in KEYS]
+            assert store.latest.state_at(known.hash).read_many(KEYS) == expected
+    chain = []
+    walk = head
+    by_hash = {block.hash: block for block in blocks}
+    while walk.block.header.number:
+        chain.append(walk)
+        walk = by_hash[walk.block.header.parent_hash]
+    for block in blocks[1:]:
+        place = store.latest.locate_transaction(block.transaction_hashes[0])
+        assert place == ((block.hash, 0) if block in chain else None)
+    store.close()
+
+
+def test_a_snapshot_does_not_move(store: Store) -> None:
+    before = store.latest
+    genesis_hash = before.head.hash
+    child = make(make(None, 0, {}), 1, {KEYS[0]: b"new"})
+    store.adopt(
+        replace(child, block=replace(child.block, header=replace(child.block.header, parent_hash=genesis_hash)))
+    )
+    assert before.head.hash == genesis_hash
+    assert before.state_at(genesis_hash).read_many(KEYS[:1]) == [b"genesis"]
+    assert store.latest.head.number == 1
+
+
+def test_unknown_block_is_named(store: Store) -> None:
+    with pytest.raises(UnknownBlock, match="0x0707"):
+        store.latest.state_at(b"\x07" * 32)
+
+
+def test_pruned_state_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hyperdust.node.store.UNDO_BLOCKS", 2)
+    parent = make(None, 0, {KEYS[0]: b"genesis"})
+    hashes = [parent.hash]
+    for salt in range(1, 6):
+        parent = make(parent, salt, {KEYS[1]: bytes([salt])})
+        store.adopt(parent)
+        hashes.append(parent.hash)
+    assert store.latest.state_at(hashes[4]).read_many([KEYS[1]]) == [b"\x04"]
+    with pytest.raises(StateNotKept, match="--archive"):
+        store.latest.state_at(hashes[1])
+
+
+def test_second_process_is_told_what_to_do(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(StoreFault, match="in use by another node"):
+        open_store(tmp_path / "chain")
+
+
+def test_damaged_folder_is_named(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "chain")
+    store.write_genesis(make(None, 0, {KEYS[0]: b"genesis"}))
+    store.close()
+    for file in (tmp_path / "chain").glob("MANIFEST-*"):
+        file.write_bytes(b"garbage")
+    with pytest.raises(StoreFault, match="delete the folder|cannot open"):
+        open_store(tmp_path / "chain")
+
+
+def test_other_schema_is_refused(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "chain")
+    store.write_genesis(make(None, 0, {}))
+    store._db.put(b"Ischema", (99).to_bytes(4, "big"))
+    store.close()
+    with pytest.raises(StoreFault, match="schema 99"):
+        open_store(tmp_path / "chain")
+
+
+def test_unwritable_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreFault, match="choose another --data-dir"):
+        open_store(tmp_path / "file" / "chain")
+
+
+@pytest.mark.parametrize("attempt", range(4))
+def test_kill_9_leaves_the_old_head_or_the_new_one(tmp_path: Path, attempt: int) -> None:
+    """A child commits blocks and prints each head only after its commit; whatever was printed must be there."""
+    program = textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        from tests.unit.node.test_store import KEYS, make, open_store
+        store = open_store(Path(sys.argv[1]))
+        parent = make(None, 0, {})
+        store.write_genesis(parent)
+        for salt in range(1, 100_000):
+            parent = make(parent, salt, {key: salt.to_bytes(4, "big") * 500 for key in KEYS})
+            store.adopt(parent)
+            print(salt, flush=True)
+    """)
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    root = Path(__file__).parents[3]
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "chain")],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    )
+    assert child.stdout is not None
+    seen = 0
+    for _ in range(random.Random(seed).randrange(3, 60)):
+        seen = int(child.stdout.readline())
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    store = open_store(tmp_path / "chain")
+    head = store.latest.head
+    assert head.number >= seen
+    value = head.number.to_bytes(4, "big") * 500
+    assert store.latest.state_at(head.hash).read_many(KEYS) == [value] * len(KEYS)
+    store.close()
