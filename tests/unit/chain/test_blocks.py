@@ -1,9 +1,9 @@
 """Codecs: every header, body and block has one encoding; all other bytes are refused by name."""
 
+import pytest
 import rlp
 from hypothesis import given
 from hypothesis import strategies as st
-import pytest
 
 from chain.blocks import (
     EMPTY_OMMERS_HASH,

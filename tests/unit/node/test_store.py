@@ -1,4 +1,4 @@
-"""The database: state of every block of every branch, reorganisations, refusals, and commits that are all or nothing."""
+"""The database: state of every block of every branch, reorganisations, refusals, all-or-nothing commits."""
 
 import os
 import random
@@ -18,8 +18,8 @@ from hyperdust.node.store import ExecutedBlock, StateNotKept, Store, StoreFault,
 
 ZERO = bytes(32)
 HEADER = Header(
-    ZERO, EMPTY_OMMERS_HASH, bytes(20), ZERO, EMPTY_TRIE_ROOT, EMPTY_TRIE_ROOT, bytes(256), 1, 0, 30_000_000, 0, 1, ZERO,
-    ZERO, bytes(8), 10**6, EMPTY_TRIE_ROOT, 0, 0, ZERO, ZERO,
+    ZERO, EMPTY_OMMERS_HASH, bytes(20), ZERO, EMPTY_TRIE_ROOT, EMPTY_TRIE_ROOT, bytes(256), 1, 0, 30_000_000, 0, 1,
+    ZERO, ZERO, bytes(8), 10**6, EMPTY_TRIE_ROOT, 0, 0, ZERO, ZERO,
 )  # fmt: skip
 KEYS = [b"a" + bytes([i]) * 20 for i in range(6)]
 
