@@ -1,0 +1,100 @@
+"""The node, put together: the one place where its parts meet, start and stop."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import structlog
+import trio
+
+from chain.params import ChainParams
+from hyperdust.node.builder import Builder
+from hyperdust.node.config import NodeConfig
+from hyperdust.node.genesis import Network, build_genesis, load_network
+from hyperdust.node.importer import Importer
+from hyperdust.node.mempool import Mempool
+from hyperdust.node.metrics import MetricsServer
+from hyperdust.node.rpc.server import serve_rpc
+from hyperdust.node.store import Store, StoreFault, open_store
+from hyperdust.node.work_api import WorkServer
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Every part of a running node; each is safe to use from any thread."""
+
+    config: NodeConfig
+    network: Network
+    store: Store
+    importer: Importer
+    mempool: Mempool
+    builder: Builder
+
+    @property
+    def params(self) -> ChainParams:
+        """The network's constants."""
+        return self.network.params
+
+
+@contextmanager
+def open_node(config: NodeConfig) -> Iterator[Node]:
+    """Open the database (writing genesis into an empty one) and wire the parts.
+
+    Raises:
+        NodeFault: genesis file or data folder cannot be used; nothing was changed.
+    """
+    network = load_network(config.genesis)
+    genesis = build_genesis(network)
+    store = open_store(config.data_dir / "chain", archive=config.archive)
+    try:
+        if store.latest.is_empty:
+            store.write_genesis(genesis)
+        elif store.latest.genesis_hash != genesis.hash:
+            found = store.latest.genesis_hash.hex()
+            raise StoreFault(
+                f"{config.data_dir} holds another chain (genesis 0x{found}, this network's is 0x{genesis.hash.hex()}); "
+                "choose another --data-dir or the genesis file it was made with"
+            )
+        importer = Importer(store, network.params)
+        mempool = Mempool(network.params, store)
+        builder = Builder(network.params, store, mempool, block_time_s=config.block_time_s)
+        importer.subscribe(mempool.on_imported)
+        yield Node(config, network, store, importer, mempool, builder)
+    finally:
+        store.close()
+
+
+async def run_node(config: NodeConfig) -> None:
+    """Serve until SIGINT or SIGTERM, then stop in order: doors first, database last.
+
+    Raises:
+        NodeFault: a port is taken, or the data folder cannot be used.
+    """
+    with open_node(config) as node:
+        head = node.store.latest.head
+        log.info("node", network=node.params.network, chain_id=node.params.chain_id, head=head.number, hash=_hex(head.hash))
+        work = WorkServer(node.params, node.store, node.importer, node.mempool, node.builder)
+        metrics = MetricsServer(node.store, node.importer, node.mempool)
+        work.start(config.host, config.work_grpc_port)
+        metrics.start(config.host, config.metrics_port)
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(serve_rpc, node)
+                with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                    log.info("ready", rpc=config.rpc_port, ws=config.ws_port, work_grpc=config.work_grpc_port)
+                    async for received in signals:
+                        log.info("stopping", signal=signal.Signals(received).name)
+                        nursery.cancel_scope.cancel()
+                        break
+        finally:
+            work.stop()
+            metrics.stop()
+    log.info("stopped", threads=threading.active_count())
+
+
+def _hex(data: bytes) -> str:
+    return "0x" + data.hex()

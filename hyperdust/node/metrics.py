@@ -1,0 +1,57 @@
+"""Prometheus metrics of a node, on a port of their own."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+
+from chain.errors import NodeFault
+from hyperdust.node.importer import Imported, Importer, Outcome
+from hyperdust.node.mempool import Mempool
+from hyperdust.node.store import Store
+
+
+class MetricsPortTaken(NodeFault):
+    """Another process listens on the metrics port."""
+
+
+class MetricsServer:
+    """Counts imports and shows head and mempool; Prometheus reads it over HTTP at /metrics."""
+
+    def __init__(self, store: Store, importer: Importer, mempool: Mempool) -> None:
+        self._registry = CollectorRegistry()
+        gauge = self._gauge
+        gauge("hyperdust_head_number", "Height of the head").set_function(lambda: store.latest.head.number)
+        gauge("hyperdust_head_timestamp_seconds", "Timestamp of the head").set_function(
+            lambda: store.latest.head.header.timestamp
+        )
+        gauge("hyperdust_difficulty_macs", "Difficulty of the head").set_function(
+            lambda: store.latest.head.header.difficulty
+        )
+        gauge("hyperdust_mempool_pending", "Executable transactions").set_function(lambda: mempool.counts()[0])
+        gauge("hyperdust_mempool_queued", "Transactions with a nonce gap").set_function(lambda: mempool.counts()[1])
+        self._blocks = Counter("hyperdust_blocks", "Blocks imported", ["outcome"], registry=self._registry)
+        self._reorganised = Counter("hyperdust_blocks_abandoned", "Blocks reorganised away", registry=self._registry)
+        importer.subscribe(self._on_imported)
+
+    def start(self, host: str, port: int) -> None:
+        """Listen.
+
+        Raises:
+            MetricsPortTaken
+        """
+        try:
+            self._server, self._thread = start_http_server(port, addr=host, registry=self._registry)
+        except OSError as error:
+            raise MetricsPortTaken(f"metrics port {host}:{port}: {error.strerror}; choose --metrics-port") from error
+
+    def stop(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def _gauge(self, name: str, documentation: str) -> Gauge:
+        return Gauge(name, documentation, registry=self._registry)
+
+    def _on_imported(self, imported: Imported) -> None:
+        self._blocks.labels(outcome=imported.outcome.value).inc()
+        if imported.outcome is Outcome.HEAD and imported.reorganisation is not None:
+            self._reorganised.inc(len(imported.reorganisation.abandoned))
