@@ -1,0 +1,210 @@
+"""Blocks in the making: which transactions go in, what the header says, when the search for a ticket may start.
+
+The rules are those of `consensus`: the builder only fills in what `consensus.validation` will compare.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+
+from chain.blocks import (
+    EMPTY_OMMERS_HASH,
+    EMPTY_TRIE_ROOT,
+    MAX_BLOCK_BYTES,
+    MAX_CERTIFICATE_BYTES,
+    ZERO_HASH,
+    Block,
+    Body,
+    Header,
+    certificate_commitment,
+)
+from chain.engine import Executed, Transaction, execute
+from chain.params import ChainParams
+from consensus.difficulty import compute_difficulty
+from consensus.headers import compute_base_fee, compute_beacon
+from consensus.rewards import opening_call
+from consensus.validation import environment_of
+from hyperdust.node.mempool import Mempool
+from hyperdust.node.store import Store
+from precompiles.registry import PRECOMPILES
+
+log = structlog.get_logger()
+
+_BODY_BYTES: Final = MAX_BLOCK_BYTES - MAX_CERTIFICATE_BYTES - 64 * 1024  # what transactions may take of a block
+_GAS_CANDIDATES: Final = 4  # limits are promises, not use: offer the engine up to four blocks' worth
+_SEARCH_WEIGHT: Final = 4  # the newest search counts for a quarter of the estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A block that lacks only its ticket."""
+
+    id: int
+    """Counts the templates of this process."""
+    header: Header
+    """`extra_data` and `nonce` are zero."""
+    transactions: tuple[bytes, ...]
+    """Raw, in order."""
+    included: tuple[Transaction, ...]
+    """The same, decoded."""
+    executed: Executed
+    """Receipts and state writes, as they will be."""
+    opens_at: float
+    """Unix seconds at which the search should start."""
+
+    @property
+    def seal_hash(self) -> bytes:
+        """What the coinbase signs and key_A binds."""
+        return self.header.seal_hash
+
+    @property
+    def parent_hash(self) -> bytes:
+        """The block that it follows."""
+        return self.header.parent_hash
+
+
+class Builder:
+    """Makes templates on the head. Safe to use from any thread; keeps nothing but a counter and the pace."""
+
+    def __init__(
+        self,
+        params: ChainParams,
+        store: Store,
+        mempool: Mempool,
+        block_time_s: int | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._params = params
+        self._store = store
+        self._mempool = mempool
+        self._block_time_s = block_time_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._count = 0
+        self._search_s = 0.0
+        self._pending: tuple[tuple[bytes, int], Template] | None = None
+
+    def opens_at(self, parent: Header) -> float:
+        """When the template after `parent` should be offered, in Unix seconds: now unless blocks are paced."""
+        if self._block_time_s is None or parent.number == 0:
+            return self._clock()
+        return parent.timestamp + self._block_time_s - self._search_s
+
+    def build(self, coinbase: bytes, timestamp: int | None = None) -> Template:
+        """Execute the pool's best transactions on the head.
+
+        Raises:
+            NodeFault: the state cannot be read, or a system call failed.
+        """
+        view = self._store.latest
+        head = view.head
+        parent = head.header
+        base_fee = compute_base_fee(parent)
+        bare = Header(
+            parent_hash=head.hash,
+            ommers_hash=EMPTY_OMMERS_HASH,
+            coinbase=coinbase,
+            state_root=ZERO_HASH,
+            transactions_root=EMPTY_TRIE_ROOT,
+            receipts_root=EMPTY_TRIE_ROOT,
+            logs_bloom=bytes(256),
+            difficulty=compute_difficulty(self._params, parent.number, parent.timestamp),
+            number=parent.number + 1,
+            gas_limit=self._params.gas_limit,
+            gas_used=0,
+            timestamp=self._timestamp(parent) if timestamp is None else timestamp,
+            extra_data=ZERO_HASH,
+            mix_hash=compute_beacon(head.ticket),
+            nonce=bytes(8),
+            base_fee_per_gas=base_fee,
+            withdrawals_root=EMPTY_TRIE_ROOT,
+            blob_gas_used=0,
+            excess_blob_gas=0,
+            parent_beacon_block_root=ZERO_HASH,
+            requests_hash=ZERO_HASH,
+        )
+        candidates = self._candidates(base_fee)
+        executed = execute(
+            environment_of(bare, self._params),
+            candidates,
+            view.state_at(head.hash).read_many,
+            precompiles=PRECOMPILES,
+            before=(opening_call(parent),),
+            on_invalid="skip",
+        )
+        self._drop_skipped(candidates, executed)
+        included = tuple(candidates[index] for index in executed.included)
+        header = replace(
+            bare,
+            state_root=executed.state_root,
+            transactions_root=executed.transactions_root,
+            receipts_root=executed.receipts_root,
+            logs_bloom=executed.logs_bloom,
+            gas_used=executed.gas_used,
+            requests_hash=executed.requests_hash,
+        )
+        with self._lock:
+            self._count += 1
+            number = self._count
+        raws = tuple(transaction.raw for transaction in included)
+        return Template(number, header, raws, included, executed, self.opens_at(parent))
+
+    def assemble(self, template: Template, nonce: bytes, certificate: bytes) -> Block:
+        """The block that a ticket completes; `nonce` has 8 bytes."""
+        header = replace(template.header, extra_data=certificate_commitment(certificate), nonce=nonce)
+        return Block(header, Body(template.transactions, (), certificate))
+
+    def pending(self) -> Template:
+        """The next block as it would be now, without a proposer: what JSON-RPC calls "pending"."""
+        key = (self._store.latest.head.hash, self._mempool.version)
+        cached = self._pending
+        if cached is not None and cached[0] == key:
+            return cached[1]
+        template = self.build(bytes(20))
+        self._pending = (key, template)
+        return template
+
+    def note_search(self, seconds: float) -> None:
+        """Learn how long a ticket takes from offer to block, so that the next is offered that much earlier."""
+        if self._block_time_s is None:
+            return
+        bounded = min(max(seconds, 0.0), self._block_time_s / 2)
+        with self._lock:
+            self._search_s += (bounded - self._search_s) / _SEARCH_WEIGHT
+
+    def _timestamp(self, parent: Header) -> int:
+        now = int(self._clock())
+        if self._block_time_s is None or parent.number == 0:
+            return max(parent.timestamp + 1, now)
+        # Behind the pace by more than a block (a slow search, a node that was down): the present, no burst of old stamps.
+        return max(parent.timestamp + self._block_time_s, now)
+
+    def _candidates(self, base_fee: int) -> list[Transaction]:
+        chosen: list[Transaction] = []
+        gas = size_bytes = 0
+        for transaction in self._mempool.best(base_fee):
+            gas += transaction.gas_limit
+            size_bytes += len(transaction.raw)
+            if size_bytes > _BODY_BYTES or (chosen and gas > _GAS_CANDIDATES * self._params.gas_limit):
+                break
+            chosen.append(transaction)
+        return chosen
+
+    def _drop_skipped(self, candidates: list[Transaction], executed: Executed) -> None:
+        """Evict what execution refuses; what only did not fit, or waits for such a one, stays."""
+        waiting = set()
+        for index, reason in executed.skipped:
+            transaction = candidates[index]
+            if transaction.sender in waiting:
+                continue
+            waiting.add(transaction.sender)
+            if not _only_full(reason):
+                self._mempool.evict(transaction.hash, str(reason))
+
+
+def _only_full(reason: object) -> bool:
+    return "BlockGasLimitReached" in f"{type(reason).__name__} {reason}"

@@ -1,0 +1,161 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class JobStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    JOB_STATUS_NONE: _ClassVar[JobStatus]
+    JOB_STATUS_REQUESTED: _ClassVar[JobStatus]
+    JOB_STATUS_CLAIMED: _ClassVar[JobStatus]
+    JOB_STATUS_REVEALED: _ClassVar[JobStatus]
+    JOB_STATUS_FINAL: _ClassVar[JobStatus]
+    JOB_STATUS_REFUNDED: _ClassVar[JobStatus]
+JOB_STATUS_NONE: JobStatus
+JOB_STATUS_REQUESTED: JobStatus
+JOB_STATUS_CLAIMED: JobStatus
+JOB_STATUS_REVEALED: JobStatus
+JOB_STATUS_FINAL: JobStatus
+JOB_STATUS_REFUNDED: JobStatus
+
+class TemplateRequest(_message.Message):
+    __slots__ = ("coinbase", "graphs")
+    COINBASE_FIELD_NUMBER: _ClassVar[int]
+    GRAPHS_FIELD_NUMBER: _ClassVar[int]
+    coinbase: bytes
+    graphs: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, coinbase: _Optional[bytes] = ..., graphs: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class Template(_message.Message):
+    __slots__ = ("id", "open", "opens_in_ms", "parent_hash", "seal_hash", "number", "timestamp", "difficulty", "base_fee", "chain_id", "nonce", "pending_nonce", "balance", "jobs")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    OPENS_IN_MS_FIELD_NUMBER: _ClassVar[int]
+    PARENT_HASH_FIELD_NUMBER: _ClassVar[int]
+    SEAL_HASH_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    DIFFICULTY_FIELD_NUMBER: _ClassVar[int]
+    BASE_FEE_FIELD_NUMBER: _ClassVar[int]
+    CHAIN_ID_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    PENDING_NONCE_FIELD_NUMBER: _ClassVar[int]
+    BALANCE_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    open: bool
+    opens_in_ms: int
+    parent_hash: bytes
+    seal_hash: bytes
+    number: int
+    timestamp: int
+    difficulty: bytes
+    base_fee: bytes
+    chain_id: int
+    nonce: int
+    pending_nonce: int
+    balance: bytes
+    jobs: _containers.RepeatedCompositeFieldContainer[JobOffer]
+    def __init__(self, id: _Optional[int] = ..., open: _Optional[bool] = ..., opens_in_ms: _Optional[int] = ..., parent_hash: _Optional[bytes] = ..., seal_hash: _Optional[bytes] = ..., number: _Optional[int] = ..., timestamp: _Optional[int] = ..., difficulty: _Optional[bytes] = ..., base_fee: _Optional[bytes] = ..., chain_id: _Optional[int] = ..., nonce: _Optional[int] = ..., pending_nonce: _Optional[int] = ..., balance: _Optional[bytes] = ..., jobs: _Optional[_Iterable[_Union[JobOffer, _Mapping]]] = ...) -> None: ...
+
+class JobOffer(_message.Message):
+    __slots__ = ("id", "graph", "status", "fee", "deadline", "ready_at")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    GRAPH_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    FEE_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    READY_AT_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    graph: bytes
+    status: JobStatus
+    fee: bytes
+    deadline: int
+    ready_at: int
+    def __init__(self, id: _Optional[int] = ..., graph: _Optional[bytes] = ..., status: _Optional[_Union[JobStatus, str]] = ..., fee: _Optional[bytes] = ..., deadline: _Optional[int] = ..., ready_at: _Optional[int] = ...) -> None: ...
+
+class JobRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    def __init__(self, id: _Optional[int] = ...) -> None: ...
+
+class Job(_message.Message):
+    __slots__ = ("id", "graph", "symbols", "input", "provider", "status", "deadline", "fee", "requester", "commitment")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    GRAPH_FIELD_NUMBER: _ClassVar[int]
+    SYMBOLS_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    FEE_FIELD_NUMBER: _ClassVar[int]
+    REQUESTER_FIELD_NUMBER: _ClassVar[int]
+    COMMITMENT_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    graph: bytes
+    symbols: _containers.RepeatedScalarFieldContainer[int]
+    input: bytes
+    provider: bytes
+    status: JobStatus
+    deadline: int
+    fee: bytes
+    requester: bytes
+    commitment: bytes
+    def __init__(self, id: _Optional[int] = ..., graph: _Optional[bytes] = ..., symbols: _Optional[_Iterable[int]] = ..., input: _Optional[bytes] = ..., provider: _Optional[bytes] = ..., status: _Optional[_Union[JobStatus, str]] = ..., deadline: _Optional[int] = ..., fee: _Optional[bytes] = ..., requester: _Optional[bytes] = ..., commitment: _Optional[bytes] = ...) -> None: ...
+
+class Ticket(_message.Message):
+    __slots__ = ("template_id", "nonce", "certificate")
+    TEMPLATE_ID_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    template_id: int
+    nonce: bytes
+    certificate: bytes
+    def __init__(self, template_id: _Optional[int] = ..., nonce: _Optional[bytes] = ..., certificate: _Optional[bytes] = ...) -> None: ...
+
+class Result(_message.Message):
+    __slots__ = ("job", "output", "trace_root", "subgraph_roots", "transactions")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    TRACE_ROOT_FIELD_NUMBER: _ClassVar[int]
+    SUBGRAPH_ROOTS_FIELD_NUMBER: _ClassVar[int]
+    TRANSACTIONS_FIELD_NUMBER: _ClassVar[int]
+    job: int
+    output: bytes
+    trace_root: bytes
+    subgraph_roots: _containers.RepeatedScalarFieldContainer[bytes]
+    transactions: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, job: _Optional[int] = ..., output: _Optional[bytes] = ..., trace_root: _Optional[bytes] = ..., subgraph_roots: _Optional[_Iterable[bytes]] = ..., transactions: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class Verdict(_message.Message):
+    __slots__ = ("accepted", "rule", "text", "block_hash")
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_HASH_FIELD_NUMBER: _ClassVar[int]
+    accepted: bool
+    rule: str
+    text: str
+    block_hash: bytes
+    def __init__(self, accepted: _Optional[bool] = ..., rule: _Optional[str] = ..., text: _Optional[str] = ..., block_hash: _Optional[bytes] = ...) -> None: ...
+
+class ManifestRequest(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: int
+    def __init__(self, job: _Optional[int] = ...) -> None: ...
+
+class Manifest(_message.Message):
+    __slots__ = ("job", "trace_root", "subgraph_roots")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    TRACE_ROOT_FIELD_NUMBER: _ClassVar[int]
+    SUBGRAPH_ROOTS_FIELD_NUMBER: _ClassVar[int]
+    job: int
+    trace_root: bytes
+    subgraph_roots: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, job: _Optional[int] = ..., trace_root: _Optional[bytes] = ..., subgraph_roots: _Optional[_Iterable[bytes]] = ...) -> None: ...
