@@ -1,7 +1,33 @@
-//! EVM engine, state trie, transaction decoding.
+//! EVM engine, state trie, transaction decoding. Used by `chain/engine.py` alone.
+
+mod block;
+mod convert;
+mod environment;
+mod machine;
+mod overlay;
+mod precompiles;
+mod reader;
+mod receipt;
+mod state;
+mod transaction;
+mod trie;
 
 use pyo3::prelude::*;
 
-pub fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    module.add("StateFault", py.get_type::<reader::StateFault>())?;
+    module.add(
+        "TransactionRejected",
+        py.get_type::<transaction::TransactionRejected>(),
+    )?;
+    module.add_class::<reader::StateCache>()?;
+    module.add_class::<transaction::Transaction>()?;
+    module.add_class::<receipt::Receipt>()?;
+    module.add_class::<receipt::Log>()?;
+    module.add_function(wrap_pyfunction!(transaction::decode_transactions, module)?)?;
+    module.add_function(wrap_pyfunction!(block::execute, module)?)?;
+    module.add_function(wrap_pyfunction!(state::genesis_state, module)?)?;
+    module.add_function(wrap_pyfunction!(state::account_proof, module)?)?;
+    module.add_function(wrap_pyfunction!(state::trie_update, module)?)
 }
