@@ -1,0 +1,532 @@
+//! NoisyGEMM: the product with a lottery in it, and the replay of one tile.
+//!
+//! The definition is `pouw/ticket.py`; shapes, widths and limits are its decisions. Here A and B carry
+//! their noise, C is folded on the way, and the noise is peeled off while C is still in registers:
+//! `A @ B = C - (A' @ F_L) @ F_R - E_L @ (E_R @ B)`.
+
+// Indices name rows, columns, panels: an enumerate would hide which.
+#![allow(clippy::needless_range_loop)]
+
+use super::kernel::{
+    self, Block, Bytes64, Fold, Ints16, Line, PANELS, Path, ROWS, TILE, Words32, ZERO_INTS,
+};
+use super::matmul::{Packed, Shared, choose, multiply, write_rows};
+use super::noise::{self, Cycles};
+use numpy::{PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use rayon::prelude::*;
+
+type Key = [u8; 32];
+type Lanes = [[Ints16; TILE]; PANELS];
+type Winner = (usize, usize, [u8; 32]);
+
+const NO_LANES: Lanes = [[ZERO_INTS; TILE]; PANELS];
+/// Tiles below each other that one task takes: their columns stay in the cache.
+const TILES_PER_TASK: usize = 8;
+
+/// What slice width and depth say about a product.
+#[derive(Clone, Copy)]
+struct Depth {
+    k: usize,
+    r: usize,
+}
+
+impl Depth {
+    fn new(k: usize, r: usize) -> PyResult<Self> {
+        if ![32, 64, 128].contains(&r) || k < r || k > 1 << 14 {
+            return Err(PyValueError::new_err(format!(
+                "no slices of {r} in k = {k}"
+            )));
+        }
+        Ok(Depth { k, r })
+    }
+
+    fn slices(self) -> usize {
+        self.k / self.r
+    }
+}
+
+/// Weights with the noise of one parent, in the kernel's layout.
+struct Weights {
+    depth: Depth,
+    n: usize,
+    plain: Packed,
+    noisy: Packed,
+    /// F_L transposed, int8[r, k].
+    factor: Packed,
+    corrections: Vec<Ints16>,
+    /// F_R as int16 pairs, `[panel][r / 2]`.
+    uniform: Vec<Words32>,
+}
+
+impl Weights {
+    fn new(b_transposed: &[i8], n: usize, depth: Depth, key: &Key) -> Self {
+        let Depth { k, r } = depth;
+        let low = noise::uniform("F_R", key, 0, n, r);
+        let cycles = Cycles::new(noise::permutations("F_L", key, depth.slices(), r), r);
+        let mut noisy = vec![0i8; n * k];
+        noisy
+            .par_chunks_mut(k)
+            .zip(b_transposed.par_chunks(k))
+            .zip(low.par_chunks(r))
+            .for_each(|((out, row), low)| noise::add(row, low, &cycles, 0, as_bytes(out)));
+        let noisy = Packed::new(&noisy, n, k);
+        let mut factor = vec![0i8; r * k];
+        for (position, (plus, minus)) in cycles.plus.iter().zip(&cycles.minus).enumerate() {
+            factor[usize::from(*plus) * k + position] = 1;
+            factor[usize::from(*minus) * k + position] = -1;
+        }
+        Weights {
+            depth,
+            n,
+            plain: Packed::new(b_transposed, n, k),
+            factor: Packed::new(&factor, r, k),
+            corrections: corrections(&noisy, depth),
+            uniform: pairs_of_rows(&low, n, r),
+            noisy,
+        }
+    }
+}
+
+fn as_bytes(slice: &mut [i8]) -> &mut [u8] {
+    // SAFETY: i8 and u8 have the same layout and every value is valid for both.
+    unsafe { std::slice::from_raw_parts_mut(slice.as_mut_ptr().cast(), slice.len()) }
+}
+
+/// 128 * (sum of each column up to the end of a slice - its whole sum), `[panel][slice]`.
+fn corrections(packed: &Packed, depth: Depth) -> Vec<Ints16> {
+    let slices = depth.slices();
+    let mut out = vec![ZERO_INTS; packed.panels() * slices];
+    out.par_chunks_mut(slices)
+        .enumerate()
+        .for_each(|(panel, out)| {
+            let mut sums = packed.starts[panel].0;
+            let lines = packed.panel(panel).chunks_exact(depth.r / 4);
+            for (lines, correction) in lines.zip(out) {
+                for line in lines {
+                    for (column, sum) in sums.iter_mut().enumerate() {
+                        let four = &line.0[4 * column..4 * column + 4];
+                        *sum += 128 * four.iter().map(|&value| i32::from(value)).sum::<i32>();
+                    }
+                }
+                correction.0 = sums;
+            }
+        });
+    out
+}
+
+/// Rows of a uniform factor as the kernel's pairs of int16, `[panel][r / 2]`.
+fn pairs_of_rows(low: &[i8], n: usize, r: usize) -> Vec<Words32> {
+    let mut out = vec![Line([0i16; 32]); n.div_ceil(TILE) * r / 2];
+    for (index, row) in low.chunks_exact(r).enumerate() {
+        let lines = &mut out[index / TILE * r / 2..];
+        for (pair, two) in row.chunks_exact(2).enumerate() {
+            let column = 2 * (index % TILE);
+            lines[pair].0[column] = i16::from(two[0]);
+            lines[pair].0[column + 1] = i16::from(two[1]);
+        }
+    }
+    out
+}
+
+/// `E_R @ B` for one panel, as int16 pairs; at most 128 * 128 in absolute value.
+fn gather_columns(panel: &[Bytes64], permutations: &[u8], r: usize, out: &mut [Words32]) {
+    let mut sums = [ZERO_INTS; 128];
+    for (slice, permutation) in permutations.chunks_exact(r).enumerate() {
+        let lines = &panel[slice * r / 4..(slice + 1) * r / 4];
+        let mut before = step_of(&lines[r / 4 - 1], 3);
+        for (group, line) in lines.iter().enumerate() {
+            for step in 0..4 {
+                let now = step_of(line, step);
+                let sum = &mut sums[usize::from(permutation[4 * group + step])].0;
+                for column in 0..TILE {
+                    sum[column] += now[column] - before[column];
+                }
+                before = now;
+            }
+        }
+    }
+    for (pair, line) in out.iter_mut().enumerate() {
+        for column in 0..TILE {
+            line.0[2 * column] = sums[2 * pair].0[column] as i16;
+            line.0[2 * column + 1] = sums[2 * pair + 1].0[column] as i16;
+        }
+    }
+}
+
+#[inline(always)]
+fn step_of(line: &Bytes64, step: usize) -> [i32; TILE] {
+    std::array::from_fn(|column| i32::from(line.0[4 * column + step]))
+}
+
+/// A with its noise: what `mine` needs of the left operand.
+struct Rows {
+    /// A' offset by 128, `u8[m][4 * groups]`.
+    noisy: Vec<u8>,
+    /// `-(A' @ F_L) | -E_L` as int16 pairs, `[m][r]`.
+    left: Vec<[i16; 2]>,
+    /// The permutations of E_R.
+    permutations: Vec<u8>,
+}
+
+fn prepare_rows(path: Path, a: &[i8], m: usize, weights: &Weights, key: &Key) -> Rows {
+    let Depth { k, r } = weights.depth;
+    let width = 4 * weights.noisy.groups;
+    let low = noise::uniform("E_L", key, 0, m, r);
+    let cycles = Cycles::new(
+        noise::permutations("E_R", key, weights.depth.slices(), r),
+        r,
+    );
+    let mut noisy = vec![0u8; m * width];
+    noisy
+        .par_chunks_mut(width)
+        .zip(a.par_chunks(k))
+        .zip(low.par_chunks(r))
+        .with_min_len(16)
+        .for_each(|((out, row), low)| noise::add(row, low, &cycles, 0x80, out));
+    let mut small = vec![0i32; m * r];
+    multiply(path, &noisy, m, &weights.factor, &mut small);
+    let mut left = Vec::with_capacity(m * r);
+    for (small, low) in small.chunks_exact(r).zip(low.chunks_exact(r)) {
+        // |A' @ F_L| <= 128 slices * 2 * 127 fits int16.
+        left.extend(
+            small
+                .chunks_exact(2)
+                .map(|two| [-two[0] as i16, -two[1] as i16]),
+        );
+        left.extend(
+            low.chunks_exact(2)
+                .map(|two| [-i16::from(two[0]), -i16::from(two[1])]),
+        );
+    }
+    Rows {
+        noisy,
+        left,
+        permutations: cycles.plus,
+    }
+}
+
+fn mine_product(
+    path: Path,
+    a: &[i8],
+    m: usize,
+    weights: &Weights,
+    key: &Key,
+    limit: &[u8; 32],
+    out: &mut [i32],
+) -> Vec<Winner> {
+    assert!(out.len() == m * weights.n && m.is_multiple_of(TILE) && weights.n.is_multiple_of(TILE));
+    let r = weights.depth.r;
+    let rows = prepare_rows(path, a, m, weights, key);
+    let mut right = vec![Line([0i16; 32]); weights.noisy.panels() * r];
+    right
+        .par_chunks_mut(r)
+        .enumerate()
+        .for_each(|(panel, lines)| {
+            let (uniform, gathered) = lines.split_at_mut(r / 2);
+            uniform.copy_from_slice(&weights.uniform[panel * r / 2..(panel + 1) * r / 2]);
+            gather_columns(weights.plain.panel(panel), &rows.permutations, r, gathered);
+        });
+    let row_tasks = (m / TILE).div_ceil(TILES_PER_TASK);
+    let tasks = weights.noisy.panels().div_ceil(PANELS) * row_tasks;
+    let shared = Shared::new(out);
+    let mut winners: Vec<Winner> = (0..tasks)
+        .into_par_iter()
+        .flat_map_iter(|task| {
+            let first_panel = task / row_tasks * PANELS;
+            let first_tile = task % row_tasks * TILES_PER_TASK;
+            let mut found = Vec::new();
+            for tile in first_tile..(first_tile + TILES_PER_TASK).min(m / TILE) {
+                // SAFETY: `out` holds m * n, asserted above; tasks differ in tiles or panels.
+                let lanes =
+                    unsafe { mine_tiles(path, weights, &rows, &right, tile, first_panel, shared) };
+                for (panel, lanes) in lanes.iter().enumerate() {
+                    if first_panel + panel < weights.noisy.panels() {
+                        let ticket = ticket_of(key, &lanes_of(lanes));
+                        if ticket <= *limit {
+                            found.push((tile, first_panel + panel, ticket));
+                        }
+                    }
+                }
+            }
+            found
+        })
+        .collect();
+    winners.sort_unstable();
+    winners
+}
+
+/// Up to three tiles beside each other: writes their part of the product, returns their partial lanes.
+///
+/// # Safety
+/// `out` has room for the product and nobody else writes these tiles.
+unsafe fn mine_tiles(
+    path: Path,
+    weights: &Weights,
+    rows: &Rows,
+    right: &[Words32],
+    tile: usize,
+    first_panel: usize,
+    out: Shared<i32>,
+) -> Lanes {
+    let Depth { r, .. } = weights.depth;
+    let slices = weights.depth.slices();
+    let width = 4 * weights.noisy.groups;
+    let panels = PANELS.min(weights.noisy.panels() - first_panel);
+    let mut lines: [&[Bytes64]; PANELS] = [&[]; PANELS];
+    let mut corrections: [&[Ints16]; PANELS] = [&[]; PANELS];
+    let mut rights: [&[Words32]; PANELS] = [&[]; PANELS];
+    for index in 0..panels {
+        let panel = first_panel + index;
+        lines[index] = weights.noisy.panel(panel);
+        corrections[index] = &weights.corrections[panel * slices..(panel + 1) * slices];
+        rights[index] = &right[panel * r..(panel + 1) * r];
+    }
+    let mut lanes = NO_LANES;
+    let mut block_out = [[ZERO_INTS; PANELS]; ROWS];
+    for half in 0..TILE / ROWS {
+        let first_row = tile * TILE + half * ROWS;
+        let sources: [&[u8]; ROWS] = std::array::from_fn(|row| {
+            &rows.noisy[(first_row + row) * width..(first_row + row + 1) * width]
+        });
+        let lefts: [&[[i16; 2]]; ROWS] =
+            std::array::from_fn(|row| &rows.left[(first_row + row) * r..(first_row + row + 1) * r]);
+        let mut part = NO_LANES;
+        let block = Block {
+            rows: &sources,
+            panels: &lines[..panels],
+            starts: &weights.noisy.starts[first_panel..first_panel + panels],
+            groups: weights.noisy.groups,
+        };
+        let mut fold = Fold {
+            slices,
+            groups_per_slice: r / 4,
+            corrections: &corrections[..panels],
+            lanes: &mut part[..panels],
+            left: &lefts,
+            right: &rights[..panels],
+        };
+        kernel::run(path, &block, Some(&mut fold), &mut block_out);
+        for (lanes, part) in lanes.iter_mut().zip(&part) {
+            kernel::join(lanes, part);
+        }
+        // SAFETY: the caller's.
+        unsafe {
+            write_rows(
+                out,
+                weights.n,
+                first_row,
+                ROWS,
+                first_panel,
+                panels,
+                &block_out,
+            )
+        };
+    }
+    lanes
+}
+
+/// The 16 lanes of a tile, little-endian.
+fn lanes_of(partial: &[Ints16; TILE]) -> [u8; 64] {
+    let mut bytes = [0u8; 64];
+    for (to, lane) in bytes.chunks_exact_mut(4).zip(partial) {
+        let value = lane.0.iter().fold(0, |all, part| all ^ part);
+        to.copy_from_slice(&value.to_le_bytes());
+    }
+    bytes
+}
+
+fn ticket_of(key: &Key, lanes: &[u8; 64]) -> [u8; 32] {
+    *blake3::keyed_hash(key, lanes).as_bytes()
+}
+
+/// Lanes of one tile from its rows of A and of B transposed, `int8[16][k]` each.
+fn replay(
+    path: Path,
+    rows_a: &[i8],
+    columns_b: &[i8],
+    at: [usize; 2],
+    keys: [&Key; 2],
+    depth: Depth,
+) -> [u8; 64] {
+    let Depth { k, r } = depth;
+    let slices = depth.slices();
+    let width = 4 * k.div_ceil(4);
+    let low = noise::uniform("E_L", keys[0], at[0] * TILE, TILE, r);
+    let cycles = Cycles::new(noise::permutations("E_R", keys[0], slices, r), r);
+    let mut rows = vec![0u8; TILE * width];
+    for (row, out) in rows.chunks_exact_mut(width).enumerate() {
+        noise::add(
+            &rows_a[row * k..][..k],
+            &low[row * r..][..r],
+            &cycles,
+            0x80,
+            out,
+        );
+    }
+    let low = noise::uniform("F_R", keys[1], at[1] * TILE, TILE, r);
+    let cycles = Cycles::new(noise::permutations("F_L", keys[1], slices, r), r);
+    let mut columns = vec![0i8; TILE * k];
+    for (column, out) in columns.chunks_exact_mut(k).enumerate() {
+        noise::add(
+            &columns_b[column * k..][..k],
+            &low[column * r..][..r],
+            &cycles,
+            0,
+            as_bytes(out),
+        );
+    }
+    let packed = Packed::new(&columns, TILE, k);
+    let corrections = corrections(&packed, depth);
+    let undone: [&[[i16; 2]]; ROWS] = [&[]; ROWS];
+    let mut lanes = [[ZERO_INTS; TILE]];
+    let mut block_out = [[ZERO_INTS; PANELS]; ROWS];
+    for half in rows.chunks_exact(ROWS * width) {
+        let sources: [&[u8]; ROWS] =
+            std::array::from_fn(|row| &half[row * width..(row + 1) * width]);
+        let mut part = [[ZERO_INTS; TILE]];
+        let mut fold = Fold {
+            slices,
+            groups_per_slice: r / 4,
+            corrections: &[&corrections],
+            lanes: &mut part,
+            left: &undone,
+            right: &[&[] as &[Words32]],
+        };
+        let block = Block {
+            rows: &sources,
+            panels: &[packed.panel(0)],
+            starts: &packed.starts,
+            groups: packed.groups,
+        };
+        kernel::run(path, &block, Some(&mut fold), &mut block_out);
+        kernel::join(&mut lanes[0], &part[0]);
+    }
+    lanes_of(&lanes[0])
+}
+
+fn key_of(bytes: &[u8], name: &str) -> PyResult<Key> {
+    bytes.try_into().map_err(|_| {
+        PyValueError::new_err(format!("{name}: got {} bytes, expected 32", bytes.len()))
+    })
+}
+
+/// Weights prepared once per parent: B' and what its noise needs, in the kernel's layout.
+#[pyclass(frozen)]
+struct PreparedWeights {
+    weights: Weights,
+}
+
+#[pymethods]
+impl PreparedWeights {
+    #[new]
+    fn new(
+        py: Python<'_>,
+        b_transposed: PyReadonlyArray2<'_, i8>,
+        key_b: &[u8],
+        r: usize,
+    ) -> PyResult<Self> {
+        let [n, k] = [b_transposed.shape()[0], b_transposed.shape()[1]];
+        let depth = Depth::new(k, r)?;
+        if n == 0 || !n.is_multiple_of(TILE) {
+            return Err(PyValueError::new_err(format!(
+                "n: got {n}, expected whole tiles"
+            )));
+        }
+        let key = key_of(key_b, "key_B")?;
+        let bytes = b_transposed.as_slice()?;
+        let weights = py.detach(|| Weights::new(bytes, n, depth, &key));
+        Ok(PreparedWeights { weights })
+    }
+
+    #[getter]
+    fn n(&self) -> usize {
+        self.weights.n
+    }
+
+    #[getter]
+    fn k(&self) -> usize {
+        self.weights.depth.k
+    }
+
+    #[getter]
+    fn r(&self) -> usize {
+        self.weights.depth.r
+    }
+
+    /// `a @ b` exactly, and the tiles whose ticket is at most `limit`.
+    #[pyo3(signature = (a, key_a, limit, path=None))]
+    #[allow(clippy::type_complexity)]
+    fn mine<'py>(
+        &self,
+        py: Python<'py>,
+        a: PyReadonlyArray2<'py, i8>,
+        key_a: &[u8],
+        limit: &[u8],
+        path: Option<&str>,
+    ) -> PyResult<(
+        Bound<'py, PyArray2<i32>>,
+        Vec<(usize, usize, Bound<'py, PyBytes>)>,
+    )> {
+        let [m, k] = [a.shape()[0], a.shape()[1]];
+        if m == 0 || !m.is_multiple_of(TILE) || k != self.weights.depth.k {
+            return Err(PyValueError::new_err(format!(
+                "A: no whole tiles in [{m}, {k}]"
+            )));
+        }
+        let path = choose(path)?;
+        let key = key_of(key_a, "key_A")?;
+        let limit = key_of(limit, "limit")?;
+        let a = a.as_slice()?;
+        let out = PyArray2::<i32>::zeros(py, [m, self.weights.n], false);
+        let winners = {
+            let mut writable = out.readwrite();
+            let slice = writable.as_slice_mut()?;
+            py.detach(|| mine_product(path, a, m, &self.weights, &key, &limit, slice))
+        };
+        let winners = winners
+            .into_iter()
+            .map(|(row, column, ticket)| (row, column, PyBytes::new(py, &ticket)))
+            .collect();
+        Ok((out, winners))
+    }
+}
+
+/// Lanes and ticket of one tile, from its 16 rows of A and of B transposed.
+#[pyfunction]
+#[pyo3(signature = (rows_a, columns_b, row_block, column_block, key_a, key_b, r, path=None))]
+#[allow(clippy::too_many_arguments, clippy::type_complexity)]
+fn replay_tile<'py>(
+    py: Python<'py>,
+    rows_a: PyReadonlyArray2<'py, i8>,
+    columns_b: PyReadonlyArray2<'py, i8>,
+    row_block: u32,
+    column_block: u32,
+    key_a: &[u8],
+    key_b: &[u8],
+    r: usize,
+    path: Option<&str>,
+) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+    let k = rows_a.shape()[1];
+    if rows_a.shape() != [TILE, k] || columns_b.shape() != [TILE, k] {
+        return Err(PyValueError::new_err(
+            "a tile has 16 rows and 16 columns of equal depth",
+        ));
+    }
+    let depth = Depth::new(k, r)?;
+    let path = choose(path)?;
+    let (key_a, key_b) = (key_of(key_a, "key_A")?, key_of(key_b, "key_B")?);
+    let (rows, columns) = (rows_a.as_slice()?, columns_b.as_slice()?);
+    let at = [row_block as usize, column_block as usize];
+    let lanes = py.detach(|| replay(path, rows, columns, at, [&key_a, &key_b], depth));
+    let ticket = ticket_of(&key_a, &lanes);
+    Ok((PyBytes::new(py, &lanes), PyBytes::new(py, &ticket)))
+}
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<PreparedWeights>()?;
+    module.add_function(wrap_pyfunction!(replay_tile, module)?)?;
+    Ok(())
+}
