@@ -1,0 +1,47 @@
+# Thin names for real commands; each sets up what it needs. ARGS passes options on: make devnet ARGS="--block-time 1"
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-test devnet test lint lint-rust unit functional
+
+BIN := .venv/bin
+ARGS ?=
+heading = @printf '\n\033[1m==> %s\033[0m\n' "$(1)"
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+setup: ## .venv, pinned packages, Rust core; quick when nothing changed
+	@scripts/setup.sh base
+
+setup-test:
+	@scripts/setup.sh test
+
+devnet: setup ## a whole network on this machine, with funded accounts
+	@exec $(BIN)/hyperdust devnet $(ARGS)
+
+test: lint lint-rust unit functional ## every check that CI runs
+
+lint: setup-test ## format, style, types, import rules
+	$(call heading,ruff format)
+	$(BIN)/ruff format --check .
+	$(call heading,ruff check)
+	$(BIN)/ruff check .
+	$(call heading,mypy)
+	$(BIN)/mypy
+	$(call heading,lint-imports)
+	$(BIN)/lint-imports
+
+lint-rust: setup-test
+	@cargo fmt --version >/dev/null && cargo clippy --version >/dev/null \
+	  || { echo "error: rustfmt or clippy is missing; rustup component add rustfmt clippy" >&2; exit 1; }
+	$(call heading,cargo fmt)
+	cargo fmt --check --manifest-path core/Cargo.toml
+	$(call heading,cargo clippy)
+	cargo clippy --release --locked --quiet --manifest-path core/Cargo.toml -- -D warnings
+
+unit: setup-test
+	$(call heading,pytest: unit, properties, vectors)
+	$(BIN)/pytest -q tests/test_packaging.py tests/unit tests/properties tests/vectors $(ARGS)
+
+functional: setup-test
+	$(call heading,pytest: functional (real processes))
+	$(BIN)/pytest -q tests/functional $(ARGS)

@@ -1,0 +1,110 @@
+"""Commands that need no chain: graph run, list, check, backends; and Ethereum's state tests."""
+# ruff: noqa: PLC0415  # heavy modules load inside commands, so that --help answers at once
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hyperdust.cli.options import Json, emit, group
+
+Graph = Annotated[str, typer.Option("--graph", help="A graph's name; see `hyperdust graph list`.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands."""
+    graphs = group("Exact computations, on this machine.")
+    graphs.command("run")(graph_run)
+    graphs.command("list")(graph_list)
+    graphs.command("check")(graph_check)
+    graphs.command("backends")(graph_backends)
+    app.add_typer(graphs, name="graph")
+    app.command()(statetest)
+
+
+def graph_run(
+    graph: Graph = "minilm",
+    text: Annotated[
+        str | None, typer.Option("--text", help="Words to answer. Default: the graph's own example.")
+    ] = None,
+    input_file: Annotated[
+        Path | None, typer.Option("--input", metavar="FILE", help="Input tensors as raw little-endian bytes.")
+    ] = None,
+    backend: Annotated[str, typer.Option("--backend", help="See `hyperdust graph backends`.")] = "native",
+    as_json: Json = False,
+) -> None:
+    """Execute a graph without the chain: the trace root is the one that a provider commits to.
+
+    Examples:
+      hyperdust graph run --graph minilm --text "Bitcoin is electronic cash"
+      hyperdust graph run --graph minilm --backend reference --json
+    """
+    from hyperdust.graph import run
+    from hyperdust.job import show_output
+
+    found = run(graph, text=text, input_file=input_file, backend=backend)
+    emit(
+        found,
+        as_json=as_json,
+        text=f"trace root {found['trace_root']}\n{show_output(found['output'])}\n"
+        f"{found['operators']} operators, {found['macs']:,} MACs in {found['seconds']:.3f} s",
+    )
+
+
+def graph_list(as_json: Json = False) -> None:
+    """Graphs that this program knows.
+
+    Example:
+      hyperdust graph list --json
+    """
+    from hyperdust.graph import list_graphs
+
+    found = list_graphs()
+    emit(found, as_json=as_json, text="\n".join(f"{row['name']}  {row['id']}" for row in found))
+
+
+def graph_check(graph: Graph = "minilm", as_json: Json = False) -> None:
+    """How close the exact integers come to the floating-point model that they were made from.
+
+    Example:
+      hyperdust graph check --graph minilm
+    """
+    from hyperdust.graph import check
+
+    found = check(graph)
+    emit(found, as_json=as_json, text="  ".join(f"{name} {value}" for name, value in found.items()))
+
+
+def graph_backends(as_json: Json = False) -> None:
+    """Which implementations of the operators work on this machine, and why others do not.
+
+    Example:
+      hyperdust graph backends --json
+    """
+    from hyperdust.graph import backends
+
+    found = backends()
+    lines = [f"{name}  available" for name in found["available"]]
+    lines += [f"{name}  unavailable: {reason}" for name, reason in found["unavailable"].items()]
+    emit(found, as_json=as_json, text="\n".join(lines))
+
+
+def statetest(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Ethereum state tests, JSON.")],
+    as_json: Json = True,
+) -> None:
+    """Run Ethereum's own state tests: one JSON line per case. Exit code 1 where a case fails.
+
+    Example:
+      hyperdust statetest shared/vectors/state_tests/*.json
+    """
+    from hyperdust.statetest import run_files
+
+    del as_json  # programs read it: always JSON
+    failed = 0
+    for result in run_files(files):
+        failed += not result["pass"]
+        print(json.dumps(result))
+    if failed:
+        raise typer.Exit(1)

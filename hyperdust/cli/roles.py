@@ -1,0 +1,188 @@
+"""Commands that run until they are stopped: devnet, node, miner."""
+# ruff: noqa: PLC0415  # heavy modules load inside commands, so that --help answers at once
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hyperdust.cli.options import DEFAULT_RPC, Rpc, UsageFault
+from hyperdust.logging import LogFormat, LogLevel
+
+Level = Annotated[LogLevel, typer.Option("--log-level", help="Least severe events to log.")]
+Form = Annotated[LogFormat, typer.Option("--log-format", help="Lines for people, or JSON.")]
+RpcPort = Annotated[int, typer.Option("--rpc-port", min=1, max=65_476, help="JSON-RPC over HTTP; other ports follow.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(devnet)
+    app.command()(node)
+    app.command()(miner)
+
+
+def devnet(
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="Folder of chain and logs. Default: a folder of yours, kept.")
+    ] = None,
+    rpc_port: RpcPort = 8545,
+    ready_file: Annotated[
+        Path | None,
+        typer.Option("--ready-file", metavar="FILE", help="Written when everything is up: endpoints, keys, pids."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Fixes the chain id of a new chain.")] = None,
+    block_time: Annotated[
+        int | None, typer.Option("--block-time", min=1, help="Seconds between blocks of a new chain. Default: 2.")
+    ] = None,
+    miners: Annotated[int, typer.Option("--miners", min=1, max=16, help="Miners to start.")] = 1,
+    nodes: Annotated[int, typer.Option("--nodes", min=1, help="Nodes to start; peer to peer is not built: 1.")] = 1,
+    demo: Annotated[bool, typer.Option("--demo/--no-demo", help="Run a first paid job.")] = True,
+    bitcoin: Annotated[
+        bool,
+        typer.Option("--bitcoin/--no-bitcoin", help="Start Bitcoin beside it; not built: there is none either way."),
+    ] = True,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the chain in the data folder first.")] = False,
+) -> None:
+    """A whole network on this machine: node, miners, funded accounts, a first paid job.
+
+    A second start goes on with the same chain. Ctrl-C stops everything in order.
+
+    Examples:
+      hyperdust devnet
+      hyperdust devnet --block-time 1 --miners 2 --fresh
+      hyperdust devnet --data-dir /tmp/d --rpc-port 9545 --ready-file /tmp/d/ready.json
+    """
+    from hyperdust.devnet import DevnetConfig, run_devnet
+    from hyperdust.paths import state_dir
+
+    del bitcoin  # a role that is not built is null in the ready file, with and without the flag
+    if nodes > 1:
+        raise UsageFault(f"--nodes {nodes}: peer to peer is not built yet; a devnet has one node. Leave --nodes out")
+    run_devnet(
+        DevnetConfig(
+            data_dir=(data_dir or state_dir() / "devnet").absolute(),
+            rpc_port=rpc_port,
+            ready_file=ready_file and ready_file.absolute(),
+            seed=seed,
+            block_time_s=block_time,
+            miners=miners,
+            demo=demo,
+            fresh=fresh,
+        )
+    )
+
+
+def node(
+    data_dir: Annotated[Path, typer.Option("--data-dir", help="Folder of the database; made where missing.")],
+    genesis: Annotated[str, typer.Option("--genesis", help="A network's name, or a genesis file.")] = "regtest",
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    rpc_port: RpcPort = 8545,
+    ws_port: Annotated[
+        int | None, typer.Option("--ws-port", help="JSON-RPC over WebSocket. Default: RPC port + 1.")
+    ] = None,
+    work_grpc_port: Annotated[
+        int | None, typer.Option("--work-grpc-port", help="Work API for miners. Default: RPC port + 2.")
+    ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option("--metrics-port", help="Prometheus. Default: RPC port + 3.")
+    ] = None,
+    block_time: Annotated[
+        int | None, typer.Option("--block-time", min=1, help="Hold blocks this many seconds apart (devnet).")
+    ] = None,
+    archive: Annotated[bool, typer.Option("--archive", help="Keep the state of every block.")] = False,
+    dev: Annotated[bool, typer.Option("--dev", help="Serve the debug namespace.")] = False,
+    log_level: Level = LogLevel.INFO,
+    log_format: Form = LogFormat.CONSOLE,
+) -> None:
+    """One node: keeps the chain, serves JSON-RPC, gives work to miners.
+
+    Example:
+      hyperdust node --data-dir ~/.local/state/hyperdust/node --genesis regtest --block-time 2
+    """
+    import trio
+    from pydantic import ValidationError
+
+    from hyperdust.logging import set_up
+    from hyperdust.node.app import run_node
+    from hyperdust.node.config import NodeConfig
+
+    follow_supervisor()
+    set_up(log_level, log_format)
+    try:
+        config = NodeConfig(
+            data_dir=data_dir,
+            genesis=genesis,
+            host=host,
+            rpc_port=rpc_port,
+            ws_port=rpc_port + 1 if ws_port is None else ws_port,
+            work_grpc_port=rpc_port + 2 if work_grpc_port is None else work_grpc_port,
+            metrics_port=rpc_port + 3 if metrics_port is None else metrics_port,
+            block_time_s=block_time,
+            archive=archive,
+            dev=dev,
+        )
+    except ValidationError as error:
+        raise UsageFault("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())) from error
+    trio.run(run_node, config)
+
+
+def miner(
+    graph: Annotated[str, typer.Option("--graph", help="Graph to serve and to mine with.")] = "minilm",
+    rpc: Rpc = DEFAULT_RPC,
+    work_grpc: Annotated[
+        str, typer.Option("--work-grpc", metavar="HOST:PORT", help="Work API of the node.")
+    ] = "127.0.0.1:8547",
+    keystore: Annotated[
+        Path | None, typer.Option("--keystore", metavar="FILE", help="Encrypted key that mines.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", metavar="HEX", help="Plain private key, on a devnet only.")
+    ] = None,
+    password_file: Annotated[
+        Path | None, typer.Option("--password-file", metavar="FILE", help="Keystore's password.")
+    ] = None,
+    backend: Annotated[str, typer.Option("--backend", help="See `hyperdust graph backends`.")] = "native",
+    fault: Annotated[
+        int | None, typer.Option("--fault", min=0, help="Devnet only: corrupt one value of this operator in each job.")
+    ] = None,
+    log_level: Level = LogLevel.INFO,
+    log_format: Form = LogFormat.CONSOLE,
+) -> None:
+    """A miner: executes paid jobs exactly, and makes blocks from their products. Bonds its key if needed.
+
+    Examples:
+      hyperdust miner --keystore miner.json
+      hyperdust miner --rpc http://10.0.0.2:8545 --work-grpc 10.0.0.2:8547 --keystore miner.json
+    """
+    from hyperdust.cli.options import read_password
+    from hyperdust.logging import set_up
+    from hyperdust.miner import MinerConfig, run_miner
+    from hyperdust.rpc_client import RpcClient
+    from hyperdust.wallet import load_account
+
+    follow_supervisor()
+    set_up(log_level, log_format)
+    with RpcClient(rpc) as client:
+        if keystore is None and key is None:
+            raise UsageFault("a miner needs its own key; give --keystore FILE (`hyperdust wallet new` makes one)")
+        account = load_account(client.quantity("eth_chainId"), keystore, key, lambda: read_password(password_file))
+    run_miner(MinerConfig(rpc=rpc, work_grpc=work_grpc, account=account, graph=graph, backend=backend, fault=fault))
+
+
+def follow_supervisor() -> None:
+    """Stop when the supervisor that started this process is gone: its end of our stdin closes."""
+    if os.environ.pop("HYPERDUST_SUPERVISED", None) is None:
+        return
+
+    def wait() -> None:
+        while os.read(sys.stdin.fileno(), 1):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Event().wait(8)
+        os._exit(1)
+
+    threading.Thread(target=wait, name="supervisor", daemon=True).start()

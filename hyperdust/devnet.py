@@ -1,0 +1,374 @@
+"""`hyperdust devnet`: a whole network on this machine: its own genesis, its processes, a first paid job."""
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psutil  # type: ignore[import-untyped]
+from eth_account.signers.local import LocalAccount
+
+from chain.errors import HyperdustError, NodeFault
+from chain.params import DEVNET_CHAIN_IDS
+from hyperdust import job
+from hyperdust.contracts_abi import ADDRESSES
+from hyperdust.graph import input_bytes
+from hyperdust.rpc_client import RpcClient, Unreachable
+from hyperdust.supervisor import Role, Supervisor
+from hyperdust.wallet import DEVNET_MNEMONIC, WEI_PER_BTC, role_key, show_btc, user_key
+
+GENESIS: Final = Path(__file__).resolve().parents[1] / "genesis" / "regtest.json"
+
+_ACCOUNTS: Final = 10
+_BLOCK_TIME_S: Final = 2
+_FIRST_JOB: Final = "Bitcoin is a peer-to-peer electronic cash system"
+_FIRST_JOB_FEE: Final = WEI_PER_BTC // 100_000
+_START_TIMEOUT_S: Final = 180.0
+_POLL_S: Final = 0.1
+
+
+class DevnetError(NodeFault):
+    """The devnet cannot start or go on; says why and what to do."""
+
+
+class PortTaken(DevnetError):
+    """Another program listens on a port that the devnet needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class DevnetConfig:
+    """Options of `hyperdust devnet`."""
+
+    data_dir: Path
+    rpc_port: int
+    ready_file: Path | None
+    seed: int | None
+    """Fixes the chain id of a new chain; None: drawn at random."""
+    block_time_s: int | None
+    """None: the chain's own, 2 s for a new one."""
+    miners: int
+    demo: bool
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Every port of a devnet follows from the first."""
+
+    rpc: int
+
+    @property
+    def named(self) -> Mapping[str, int]:
+        """Ports in use, by what they serve."""
+        return {"rpc": self.rpc, "ws": self.rpc + 1, "work_grpc": self.rpc + 2, "metrics": self.rpc + 3}
+
+
+def run_devnet(config: DevnetConfig) -> None:
+    """Start everything, write the ready file, keep it running until SIGINT or SIGTERM.
+
+    Raises:
+        DevnetError: it cannot start; nothing is left running.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    config.data_dir.mkdir(parents=True, exist_ok=True)
+    with _locked(config.data_dir):
+        _forget(config.ready_file)
+        if config.fresh:
+            _wipe(config.data_dir)
+        genesis = _prepare_genesis(config)
+        ports = Ports(config.rpc_port)
+        check_ports(ports.named)
+        supervisor = Supervisor(_roles(config, genesis, ports))
+        try:
+            Devnet(config, genesis, ports, supervisor, stop).run()
+        finally:
+            _forget(config.ready_file)
+            supervisor.stop()
+
+
+@dataclass
+class Devnet:
+    """One run: starting, ready, stopping."""
+
+    config: DevnetConfig
+    genesis: Mapping[str, Any]
+    ports: Ports
+    supervisor: Supervisor
+    stop: threading.Event
+
+    def run(self) -> None:
+        """Start the roles, wait until all is up, then supervise until told to stop."""
+        started = time.monotonic()
+        _say(
+            f"chain {self.genesis['chain_id']}, a block every {self.genesis['spacing_s']} s, in {self.config.data_dir}"
+        )
+        self.supervisor.start()
+        result: dict[str, Any] = {}
+        # The wait and the first job block; the supervisor must not.
+        worker = threading.Thread(target=self._become_ready, args=(result,), daemon=True)
+        worker.start()
+        while worker.is_alive() and not self.stop.is_set():
+            self.supervisor.check(patient=False)
+            self.stop.wait(_POLL_S)
+        if not self.stop.is_set():
+            if "error" in result:
+                raise result["error"]
+            self._write_ready(result)
+            self._print_ready(result, time.monotonic() - started)
+        while not self.stop.is_set():
+            if self.supervisor.check(patient=True):
+                self._write_ready(result)
+            self.stop.wait(_POLL_S)
+        _say("stopping")
+
+    def _become_ready(self, result: dict[str, Any]) -> None:
+        try:
+            with RpcClient(self._url) as client:
+                self._wait_for(client, "the node to answer", _answers)
+                self._wait_for(client, "the miners to bond and make blocks", self._mines)
+                result["graphs"] = {name: "0x" + graph.hex() for name, graph in job.graphs_on_chain(client).items()}
+                result["first_job"] = self._first_job(client) if self.config.demo else None
+        except (HyperdustError, OSError) as error:
+            result["error"] = error
+
+    def _wait_for(self, client: RpcClient, what: str, done: Callable[[RpcClient], bool]) -> None:
+        _say(f"waiting for {what}")
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not self.stop.is_set():
+            if done(client):
+                return
+            if time.monotonic() > deadline:
+                logs = self.config.data_dir / "logs"
+                raise DevnetError(f"waited {_START_TIMEOUT_S:.0f} s for {what}; the reason should be in {logs}")
+            time.sleep(_POLL_S)
+
+    def _mines(self, client: RpcClient) -> bool:
+        bonded = {address.lower() for address in client.call("hyperdust_getProviders", "minilm")}
+        ours = {role_key(index).address.lower() for index in range(self.config.miners)}
+        return ours <= bonded
+
+    def _first_job(self, client: RpcClient) -> Mapping[str, Any]:
+        question = input_bytes("minilm", _FIRST_JOB, None)
+        return job.ask(
+            client,
+            user_key(0),
+            job.Question("minilm", question.data, question.symbols, _FIRST_JOB_FEE),
+            say=lambda step: _say(f"first job: {step}"),
+        ).as_json()
+
+    @property
+    def _url(self) -> str:
+        return f"http://127.0.0.1:{self.ports.rpc}"
+
+    def _write_ready(self, result: Mapping[str, Any]) -> None:
+        if self.config.ready_file is None:
+            return
+        pids = self.supervisor.pids()
+        ws = f"ws://127.0.0.1:{self.ports.named['ws']}"
+        content = {
+            "rpc": self._url,
+            "ws": ws,
+            "explorer": None,
+            "metrics": f"http://127.0.0.1:{self.ports.named['metrics']}/metrics",
+            "work_grpc": f"127.0.0.1:{self.ports.named['work_grpc']}",
+            "chain_id": self.genesis["chain_id"],
+            "accounts": [
+                {"address": account.address, "private_key": _private_key(account)} for account in _user_accounts()
+            ],
+            "nodes": [{"rpc": self._url, "ws": ws, "pid": pid} for pid in pids["node"]],
+            "bitcoin": None,
+            "graphs": result["graphs"],
+            "contracts": {name: "0x" + address.hex() for name, address in ADDRESSES.items()},
+            "pids": {"node": pids["node"], "miner": pids["miner"], "companion": [], "signer": [], "bitcoind": None},
+            "first_job": result["first_job"],
+        }
+        write_atomically(self.config.ready_file, json.dumps(content, indent=2) + "\n")
+
+    def _print_ready(self, result: Mapping[str, Any], seconds: float) -> None:
+        named = self.ports.named
+        print(f"\nAccounts, funded by genesis (mnemonic: {DEVNET_MNEMONIC}; worthless anywhere else)")
+        for index, account in enumerate(_user_accounts()):
+            print(f"  {index}  {account.address}  {_private_key(account)}")
+        print(f"\nEndpoints\n  JSON-RPC   {self._url}\n  WebSocket  ws://127.0.0.1:{named['ws']}")
+        print(f"  Work API   127.0.0.1:{named['work_grpc']} (gRPC)")
+        print(f"  Metrics    http://127.0.0.1:{named['metrics']}/metrics")
+        print("\nMetaMask: add a network by hand")
+        print(f"  RPC URL {self._url}   chain id {self.genesis['chain_id']}   currency symbol BTC")
+        if (first := result["first_job"]) is not None:
+            print(f"\nFirst job: {_FIRST_JOB!r} to minilm")
+            print(f"  job {first['job']}, {first['status']} in block {first['block']} by {first['provider']}", end="")
+            print(f" for {show_btc(first['fee_wei'])}")
+            print(f"  trace root {first['trace_root']}\n  {job.show_output(first['output'])}")
+        print(f"\nReady after {seconds:.1f} s. Next: hyperdust status{self._rpc_option}   Ctrl-C stops.", flush=True)
+
+    @property
+    def _rpc_option(self) -> str:
+        return "" if self.ports.rpc == 8545 else f" --rpc {self._url}"
+
+
+def check_ports(named: Mapping[str, int]) -> None:
+    """See that nobody listens on the ports.
+
+    Raises:
+        PortTaken: names the port, and its owner where the system tells.
+    """
+    for what, port in named.items():
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                raise PortTaken(
+                    f"port {port} ({what}) is taken{_owner(port)}; stop that program, or choose other ports: "
+                    f"hyperdust devnet --rpc-port {port + 1000 if port < 60_000 else port - 1000}"
+                ) from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file at once: a reader sees the old text or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def make_genesis(template: Mapping[str, Any], seed: int, spacing_s: int, now: int) -> dict[str, Any]:
+    """The devnet's own network: a chain id for each seed, so that wallets do not mistake one devnet for another."""
+    return {
+        **template,
+        "chain_id": DEVNET_CHAIN_IDS.start + seed % len(DEVNET_CHAIN_IDS),
+        "genesis_timestamp": now,
+        "spacing_s": spacing_s,
+    }
+
+
+def _prepare_genesis(config: DevnetConfig) -> Mapping[str, Any]:
+    path = config.data_dir / "genesis.json"
+    if not path.exists():
+        seed = secrets.randbelow(len(DEVNET_CHAIN_IDS)) if config.seed is None else config.seed
+        try:
+            template = json.loads(GENESIS.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DevnetError(f"no genesis table for regtest: {error}; `make genesis` writes it") from error
+        genesis = make_genesis(template, seed, config.block_time_s or _BLOCK_TIME_S, int(time.time()))
+        write_atomically(path, json.dumps(genesis, indent=2) + "\n")
+        return genesis
+    try:
+        genesis = json.loads(path.read_text(encoding="utf-8"))
+        chain_id, spacing_s = int(genesis["chain_id"]), int(genesis["spacing_s"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DevnetError(f"{path} is damaged ({error}); start over: hyperdust devnet --fresh") from error
+    cure = "leave the option out, start over with --fresh, or choose another --data-dir"
+    if config.seed is not None and chain_id != make_genesis({}, config.seed, 1, 0)["chain_id"]:
+        raise DevnetError(f"the chain in {config.data_dir} has id {chain_id}, not that of --seed {config.seed}; {cure}")
+    if config.block_time_s not in {None, spacing_s}:
+        raise DevnetError(
+            f"the chain in {config.data_dir} has a block every {spacing_s} s, not {config.block_time_s}; {cure}"
+        )
+    return dict(genesis)
+
+
+def _roles(config: DevnetConfig, genesis: Mapping[str, Any], ports: Ports) -> list[Role]:
+    command = (sys.executable, "-m", "hyperdust.cli")
+    named = {name: str(port) for name, port in ports.named.items()}
+    logs = config.data_dir / "logs"
+    node = Role(
+        kind="node",
+        name="node0",
+        log=logs / "node0.log",
+        environment={},
+        command=(
+            *command, "node", "--dev", "--data-dir", str(config.data_dir / "node0"),
+            "--genesis", str(config.data_dir / "genesis.json"), "--block-time", str(genesis["spacing_s"]),
+            "--rpc-port", named["rpc"], "--ws-port", named["ws"],
+            "--work-grpc-port", named["work_grpc"], "--metrics-port", named["metrics"],
+        ),
+    )  # fmt: skip
+    miners = [
+        Role(
+            kind="miner",
+            name=f"miner{index}",
+            log=logs / f"miner{index}.log",
+            environment={"HYPERDUST_KEY": _private_key(role_key(index))},
+            command=(
+                *command,
+                "miner",
+                "--graph",
+                "minilm",
+                "--rpc",
+                f"http://127.0.0.1:{named['rpc']}",
+                "--work-grpc",
+                f"127.0.0.1:{named['work_grpc']}",
+            ),
+        )
+        for index in range(config.miners)
+    ]
+    return [node, *miners]
+
+
+@contextmanager
+def _locked(data_dir: Path) -> Iterator[None]:
+    with (data_dir / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DevnetError(
+                f"another devnet runs in {data_dir}; stop it, or choose another --data-dir and --rpc-port"
+            ) from error
+        yield
+
+
+def _wipe(data_dir: Path) -> None:
+    # Only what a devnet wrote, and only where one did.
+    if (data_dir / "genesis.json").exists():
+        for name in ("node0", "logs"):
+            shutil.rmtree(data_dir / name, ignore_errors=True)
+        (data_dir / "genesis.json").unlink()
+
+
+def _forget(ready_file: Path | None) -> None:
+    if ready_file is not None:
+        ready_file.unlink(missing_ok=True)
+
+
+def _answers(client: RpcClient) -> bool:
+    try:
+        client.call("eth_blockNumber")
+    except Unreachable:
+        return False
+    return True
+
+
+def _user_accounts() -> list[LocalAccount]:
+    return [user_key(index) for index in range(_ACCOUNTS)]
+
+
+def _private_key(account: LocalAccount) -> str:
+    return "0x" + bytes(account.key).hex()
+
+
+def _owner(port: int) -> str:
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except psutil.Error:
+        pass  # another user's: the system does not tell
+    return ""
+
+
+def _say(text: str) -> None:
+    print(f"devnet: {text}", file=sys.stderr, flush=True)

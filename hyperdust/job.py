@@ -1,0 +1,229 @@
+"""Pay for a computation and wait for its answer: request, claim, reveal, final, each with a bound and a reason."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Final
+
+from eth_account.signers.local import LocalAccount
+
+from chain.errors import HyperdustError
+from hyperdust.contracts_abi import ADDRESSES, decode_event, decode_output, decode_struct, encode_call, event_topic
+from hyperdust.rpc_client import RpcClient, RpcError
+
+Say = Callable[[str], None]
+
+_POLL_S: Final = 0.3
+_DEADLINE_BLOCKS: Final = 600  # an hour at the main network's spacing of 6 s
+_ANSWERED: Final = {"claimed", "revealed", "final"}
+_REVEAL_WAIT_S: Final = 30.0
+"""The reveal follows the claim by a block or two; --wait claimed gives it that long, so that a trace root is there."""
+
+
+class JobError(HyperdustError):
+    """A job cannot be asked, or was not answered in time; says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of a graph."""
+
+    graph: str
+    """Name in the registry."""
+    data: bytes
+    """Input tensors, row-major little-endian, in the graph's order."""
+    symbols: tuple[int, ...]
+    fee: int
+    """Wei."""
+    provider: bytes | None = None
+    """Who shall answer; None: drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the chain says of an answered job."""
+
+    job: int
+    status: str
+    """`claimed` or `final`."""
+    provider: str
+    block: int
+    """Where the output was submitted."""
+    trace_root: str | None
+    output: Any
+    fee_wei: int
+
+    def as_json(self) -> dict[str, Any]:
+        """As `job ask --json` prints it."""
+        return {
+            "job": self.job,
+            "status": self.status,
+            "provider": self.provider,
+            "companion": None,
+            "block": self.block,
+            "trace_root": self.trace_root,
+            "output": self.output,
+            "fee_wei": self.fee_wei,
+        }
+
+
+def ask(
+    client: RpcClient,
+    account: LocalAccount,
+    question: Question,
+    *,
+    until_final: bool = False,
+    timeout_s: float = 300.0,
+    say: Say = lambda _: None,
+) -> Answer:
+    """Request, pay, wait, read the answer.
+
+    Raises:
+        JobError: unknown graph, nobody serves it, no answer in time.
+        RpcError, TransactionFailed, ReceiptTimeout: the request did not get into a block.
+    """
+    deadline = time.monotonic() + timeout_s
+    graph = find_graph(client, question.graph)
+    if not client.call("hyperdust_getProviders", "0x" + graph.hex()):
+        raise JobError(
+            f"no provider is bonded for {question.graph}; `hyperdust miner --graph {question.graph}` makes one"
+        )
+    say("sending the request")
+    call = encode_call(
+        "JobMarket",
+        "request",
+        graph,
+        question.data,
+        list(question.symbols),
+        _deadline(client, graph, question.symbols),
+        question.provider or bytes(20),
+    )
+    receipt = client.send_transaction(account, ADDRESSES["JobMarket"], call, question.fee)
+    job = _job_of(receipt)
+    say(f"job {job} is in block {int(receipt['blockNumber'], 16)}; waiting for the answer")
+    found = _wait(client, job, _ANSWERED, deadline)
+    if until_final:
+        say(f"job {job} is claimed; waiting until it is final")
+        found = _wait(client, job, {"final"}, deadline)
+    elif not found.get("trace_root"):
+        say(f"job {job} is claimed; waiting for its trace root")
+        try:
+            found = _wait(client, job, {"revealed", "final"}, min(deadline, time.monotonic() + _REVEAL_WAIT_S))
+        except JobError:
+            say("the provider has not revealed its trace root yet")
+    return _answer(client, job, found, question)
+
+
+def find_graph(client: RpcClient, name: str) -> bytes:
+    """Id of a registered graph.
+
+    Raises:
+        JobError: there is none of that name; names those that are.
+    """
+    names = graphs_on_chain(client)
+    if name not in names:
+        raise JobError(f"no graph {name!r} on this chain; registered: {', '.join(names) or 'none'}")
+    return names[name]
+
+
+def graphs_on_chain(client: RpcClient) -> dict[str, bytes]:
+    """Names and ids in the registry."""
+    (count,) = _view(client, "GraphRegistry", "graph_count")
+    ids = [_view(client, "GraphRegistry", "graph_at", index)[0] for index in range(count)]
+    return {_view(client, "GraphRegistry", "name_of", graph)[0]: graph for graph in ids}
+
+
+def show_output(output: Any, values: int = 6) -> str:
+    """The first numbers of an output, and how many there are."""
+    flat = list(_flatten(output))
+    more = f" … {len(flat)} values" if len(flat) > values else ""
+    return f"[{', '.join(str(value) for value in flat[:values])}{more}]"
+
+
+@contextmanager
+def progress() -> Iterator[Say]:
+    """Where the steps of a job are shown: a spinner on a terminal, else lines; always on stderr."""
+    if not sys.stderr.isatty():
+        yield lambda step: print(step, file=sys.stderr, flush=True)
+        return
+    from rich.console import Console  # noqa: PLC0415  # loads only where it is shown
+
+    with Console(stderr=True).status("") as spinner:
+        yield spinner.update
+
+
+def _flatten(value: Any) -> Iterator[Any]:
+    return chain.from_iterable(_flatten(item) for item in value) if isinstance(value, list) else iter([value])
+
+
+def _view(client: RpcClient, contract: str, function: str, *args: object) -> tuple[Any, ...]:
+    return decode_output(contract, function, client.view(ADDRESSES[contract], encode_call(contract, function, *args)))
+
+
+def _deadline(client: RpcClient, graph: bytes, symbols: tuple[int, ...]) -> int:
+    (longest,) = _view(client, "JobMarket", "max_deadline")
+    (shortest,) = _view(client, "JobMarket", "shortest_deadline", graph, list(symbols))
+    # Some blocks may pass before the request is in one.
+    return client.quantity("eth_blockNumber") + min(longest, max(_DEADLINE_BLOCKS, 2 * shortest))
+
+
+def _job_of(receipt: Mapping[str, Any]) -> int:
+    topic = event_topic("JobMarket", "Requested")
+    for log in receipt["logs"]:
+        topics = [bytes.fromhex(word[2:]) for word in log["topics"]]
+        if topics and topics[0] == topic:
+            return int(decode_event("JobMarket", "Requested", topics, bytes.fromhex(log["data"][2:]))["job"])
+    raise JobError(f"transaction {receipt['transactionHash']} made no job")
+
+
+def _wait(client: RpcClient, job: int, wanted: set[str], deadline: float) -> Mapping[str, Any]:
+    while True:
+        found = client.call("hyperdust_getJob", job)
+        if found and found["status"] in wanted:
+            return dict(found)
+        if found and found["status"] == "refunded":
+            raise JobError(f"job {job} was not answered before its deadline; the fee is back")
+        if time.monotonic() > deadline:
+            raise JobError(_why_waiting(client, job, found["status"] if found else "unknown"))
+        time.sleep(_POLL_S)
+
+
+def _why_waiting(client: RpcClient, job: int, status: str) -> str:
+    head = client.quantity("eth_blockNumber")
+    try:
+        raw = client.view(ADDRESSES["JobMarket"], encode_call("JobMarket", "job", job))
+        record = decode_struct("JobMarket", "job", raw)
+        (takeover,) = _view(client, "JobMarket", "takeover_blocks")
+    except RpcError as error:
+        return f"job {job} is {status} at block {head} ({error.message}); see `hyperdust status`"
+    if status == "requested":
+        drawn = "its drawn" if record["candidates"] else "its named"
+        later = f"any bonded provider may take it over after block {record['requested_at'] + takeover}, and "
+        return (
+            f"job {job} is not answered at block {head}: {drawn} provider {record['provider']} is late; "
+            f"{later if record['candidates'] else ''}the fee comes back by `refund` after block {record['deadline']}"
+        )
+    return f"job {job} is {status} at block {head}, not further yet; give it more time with --timeout"
+
+
+def _answer(client: RpcClient, job: int, found: Mapping[str, Any], question: Question) -> Answer:
+    from hyperdust.graph import decode_outputs  # noqa: PLC0415  # loads the graph's description
+
+    raw = _view(client, "JobMarket", "output_of", job)[0]
+    claimed = next((step for step in found["transitions"] if step["state"] == "claimed"), None)
+    return Answer(
+        job=job,
+        status="final" if found["status"] == "final" else "claimed",
+        provider=str(_view(client, "JobMarket", "provider_of", job)[0]),
+        block=_number(claimed["block"]) if claimed else client.quantity("eth_blockNumber"),
+        trace_root=found.get("trace_root"),
+        output=decode_outputs(question.graph, question.symbols, raw),
+        fee_wei=question.fee,
+    )
+
+
+def _number(value: int | str) -> int:
+    return int(value, 16) if isinstance(value, str) else value
