@@ -1,4 +1,4 @@
-"""Writes the ticket vectors from the definition. Run it only when a rule changes: python -m tests.vectors.tickets.make."""
+"""Writes the ticket vectors from the definition, when a rule changes: python -m tests.vectors.tickets.make."""
 
 import json
 from dataclasses import replace
