@@ -1,5 +1,7 @@
-"""The EVM behind one seam: the only file that knows an engine (revm, in `core/`). Pure: state comes in through
-`read_many`, writes go out; what to do with them is the caller's business.
+"""The EVM behind one seam: the only file that knows an engine (revm, in `core/`).
+
+Pure: state comes in through `read_many`, writes go out; what to do with them is the caller's business. Over 400 lines,
+half of them docstrings: one seam, one file.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,6 +39,7 @@ __all__ = [
     "decode_transactions",
     "execute",
     "genesis_state",
+    "simulate",
     "trace_transactions",
 ]
 
@@ -208,6 +211,8 @@ class CallMessage:
     """Makes it a type 3 transaction."""
     max_fee_per_blob_gas: int = 0
     """For type 3."""
+    nonce: int | None = None
+    """None: whatever the sender's next is; checked by `simulate` alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +316,7 @@ def execute(
         NodeFault: the state cannot be read or a system call failed.
     """
     with _named_errors():
-        *done, skipped, blob_gas_used = hyperdust_core.execute(
+        done = hyperdust_core.execute(
             environment,
             transactions,
             read_many,
@@ -323,8 +328,8 @@ def execute(
             system_contracts,
             cache,
         )
-    reasons = tuple((index, transaction_error(index, rule, values)) for index, rule, values in skipped)
-    return Executed(*done, reasons, blob_gas_used)  # type: ignore[arg-type]
+    skipped = tuple((index, transaction_error(index, rule, values)) for index, rule, values in done[11])
+    return Executed(*done[:11], skipped, done[12])
 
 
 def call(
@@ -367,9 +372,32 @@ def create_access_list(
         NodeFault: the state cannot be read.
     """
     with _named_errors():
-        return hyperdust_core.create_access_list(
-            environment, message, read_many, overrides or {}, precompiles, cache
+        return hyperdust_core.create_access_list(environment, message, read_many, overrides or {}, precompiles, cache)
+
+
+def simulate(
+    environment: BlockEnvironment,
+    messages: Sequence[CallMessage],
+    read_many: ReadMany,
+    *,
+    overrides: Mapping[bytes, AccountOverride] | None = None,
+    precompiles: Sequence[Precompile] = (),
+    validates: bool = False,
+    cache: StateCache | None = None,
+) -> tuple[list[CallResult], Writes, bytes]:
+    """Tries messages one after another, each on what the ones before it left: results, writes, state root.
+
+    With `validates`, nonces, fees and senders bind as in a block (eth_simulateV1).
+
+    Raises:
+        TransactionInvalid: as `call`; its `index` says which message.
+        NodeFault: the state cannot be read.
+    """
+    with _named_errors():
+        results, writes, state_root = hyperdust_core.simulate(
+            environment, messages, read_many, overrides or {}, precompiles, validates, cache
         )
+    return [CallResult(*result) for result in results], writes, state_root
 
 
 def trace_transactions(
@@ -410,5 +438,5 @@ def account_proof(
         NodeFault: the state cannot be read.
     """
     with _named_errors():
-        *account, storage = hyperdust_core.account_proof(address, slots, read_many, cache)
-    return AccountProof(*account, tuple(StorageProof(*proof) for proof in storage))  # type: ignore[arg-type]
+        proof = hyperdust_core.account_proof(address, slots, read_many, cache)
+    return AccountProof(*proof[:5], tuple(StorageProof(*storage) for storage in proof[5]))

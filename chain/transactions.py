@@ -1,6 +1,8 @@
 """Why a transaction is refused: one class per rule, in geth's words, since tools match on them."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from chain.errors import Invalid, Malformed
 
@@ -244,7 +246,7 @@ class BlobFeeCapTooLow(TransactionInvalid):
         )
 
 
-_RULES = {
+_RULES: Final[Mapping[str, Callable[..., TransactionInvalid]]] = {
     rule.__name__: rule
     for rule in (
         BadSignature,
@@ -276,10 +278,11 @@ _RULES = {
 
 def transaction_error(index: int | None, rule: str, values: tuple[int | str, ...]) -> TransactionInvalid:
     """The error that the engine calls `rule`."""
-    error: TransactionInvalid
     if rule == "Malformed":
-        error = MalformedTransaction("transaction", str(values[0]))
-    else:
-        error = _RULES[rule](*values)
+        return _at(index, MalformedTransaction("transaction", str(values[0])))
+    return _at(index, _RULES[rule](*values))
+
+
+def _at(index: int | None, error: TransactionInvalid) -> TransactionInvalid:
     error.index = index
     return error

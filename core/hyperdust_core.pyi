@@ -129,6 +129,17 @@ def create_access_list(
     precompiles: Iterable[tuple[bytes, str | Callable[[bytes], bytes | None], int, int]],
     cache: StateCache | None = None,
 ) -> tuple[tuple[tuple[bytes, tuple[bytes, ...]], ...], int, str | None]: ...
+def simulate(
+    environment: object,
+    messages: Iterable[object],
+    read_many: ReadMany,
+    overrides: Mapping[bytes, object],
+    precompiles: Iterable[tuple[bytes, str | Callable[[bytes], bytes | None], int, int]],
+    validates: bool,
+    cache: StateCache | None = None,
+) -> tuple[
+    list[tuple[bool, bytes, int, int, str | None, tuple[Log, ...], bytes | None, str | None]], Writes, bytes
+]: ...
 def trace_transactions(
     environment: object,
     transactions: Iterable[Transaction],

@@ -72,7 +72,7 @@ def _logs_hash(executed: Executed | None) -> bytes:
 def _run_case(test: dict[str, Any], fork: str, post: dict[str, Any]) -> str | None:
     """What is wrong, or None."""
     writes, pre_root = genesis_state(_accounts(test["pre"]), fork)
-    state = dict(writes)
+    state = {key: value for key, value in writes if value is not None}
 
     def read_many(keys: list[bytes]) -> list[bytes | None]:
         # BLOCKHASH of the tests' invented ancestors.

@@ -136,10 +136,10 @@ impl Block {
             (SpecId::PRAGUE, HISTORY, environment.parent_hash),
         ];
         for (fork, contract, word) in opening {
-            if let Some(word) = word.filter(|_| self.system_contracts && environment.is(fork)) {
-                if machine.ctx.journaled_state.database.has_code(&contract)? {
-                    machine.system_call(contract, Bytes::copy_from_slice(word.as_slice()))?;
-                }
+            if let Some(word) = word.filter(|_| self.system_contracts && environment.is(fork))
+                && machine.ctx.journaled_state.database.has_code(&contract)?
+            {
+                machine.system_call(contract, Bytes::copy_from_slice(word.as_slice()))?;
             }
         }
         for call in &self.before {

@@ -1,6 +1,7 @@
 //! EVM engine, state trie, transaction decoding. Used by `chain/engine.py` alone.
 
 mod block;
+mod call;
 mod convert;
 mod environment;
 mod machine;
@@ -27,6 +28,10 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<receipt::Log>()?;
     module.add_function(wrap_pyfunction!(transaction::decode_transactions, module)?)?;
     module.add_function(wrap_pyfunction!(block::execute, module)?)?;
+    module.add_function(wrap_pyfunction!(call::call, module)?)?;
+    module.add_function(wrap_pyfunction!(call::create_access_list, module)?)?;
+    module.add_function(wrap_pyfunction!(call::simulate, module)?)?;
+    module.add_function(wrap_pyfunction!(call::trace_transactions, module)?)?;
     module.add_function(wrap_pyfunction!(state::genesis_state, module)?)?;
     module.add_function(wrap_pyfunction!(state::account_proof, module)?)?;
     module.add_function(wrap_pyfunction!(state::trie_update, module)?)

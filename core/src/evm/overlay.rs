@@ -79,7 +79,7 @@ impl Entry {
 }
 
 /// Fields of an account that a caller replaces for one call.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Override {
     pub balance: Option<U256>,
     pub nonce: Option<u64>,
@@ -147,11 +147,10 @@ impl<'a> Overlay<'a> {
                 .accounts
                 .get_mut(address)
                 .filter(|entry| entry.may_store())
+                && !entry.slots.contains_key(slot)
             {
-                if !entry.slots.contains_key(slot) {
-                    entry.slots.insert(*slot, value);
-                    entry.original_slots.insert(*slot, value);
-                }
+                entry.slots.insert(*slot, value);
+                entry.original_slots.insert(*slot, value);
             }
         }
         hashes.retain(|hash| !self.codes.contains_key(hash));
@@ -367,8 +366,23 @@ impl<'a> Overlay<'a> {
         }
         let (root, nodes) = accounts.commit();
         writes.extend(nodes);
+        if changed.iter().any(|(.., entry)| entry.wiped) {
+            writes = last_of_each(writes);
+        }
         Ok((root, writes))
     }
+}
+
+/// One write per key: storage that was wiped and filled again is removed first.
+fn last_of_each(writes: Writes) -> Writes {
+    let mut seen = HashSet::new();
+    let mut kept: Writes = writes
+        .into_iter()
+        .rev()
+        .filter(|(key, _)| seen.insert(key.clone()))
+        .collect();
+    kept.reverse();
+    kept
 }
 
 /// The changed slots of one account, by the order of their hashes.
