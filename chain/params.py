@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Final
 
-SYSTEM_ADDRESS: Final = bytes.fromhex("fffffffffffffffffffffffffffffffffffffffe")  # EIP-4788
-
 GRAPH_REGISTRY: Final = (0x5001).to_bytes(20, "big")
 BONDS: Final = (0x5002).to_bytes(20, "big")
 JOB_MARKET: Final = (0x5003).to_bytes(20, "big")

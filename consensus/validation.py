@@ -1,13 +1,13 @@
 """A block's way from a stranger's bytes to a valid one, in stages; each stage is a type, so none is skipped or repeated.
 
-    Block --check_header--> HeaderChecked --check_work--> WorkChecked --execute_block--> Executed and compared
+Block --check_header--> HeaderChecked --check_work--> WorkChecked --execute_block--> Executed and compared
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from chain.blocks import EMPTY_TRIE_ROOT, Block, Header
-from chain.engine import BlockEnvironment, Executed, Transaction, decode_transactions, execute
+from chain.engine import BlockEnvironment, Executed, ReadMany, Transaction, decode_transactions, execute
 from chain.errors import Mismatch
 from chain.params import ChainParams
 from consensus import errors
@@ -15,8 +15,6 @@ from consensus.certificate import Certificate, Operand, check_certificate, decod
 from consensus.headers import check_header
 from consensus.rewards import opening_call
 from precompiles.registry import PRECOMPILES
-
-ReadMany = Callable[[Sequence[bytes]], Sequence[bytes | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,9 @@ class WorkChecked:
     ticket: bytes
 
 
-def check_block_header(block: Block, parent: Header, parent_ticket: bytes, params: ChainParams, now: int) -> HeaderChecked:
+def check_block_header(
+    block: Block, parent: Header, parent_ticket: bytes, params: ChainParams, now: int
+) -> HeaderChecked:
     """First stage: header rules and what a body must not contain yet.
 
     Raises:
@@ -83,7 +83,9 @@ def environment_of(header: Header, params: ChainParams) -> BlockEnvironment:
     )
 
 
-def execute_block(checked: WorkChecked, params: ChainParams, read_many: ReadMany) -> tuple[Sequence[Transaction], Executed]:
+def execute_block(
+    checked: WorkChecked, params: ChainParams, read_many: ReadMany
+) -> tuple[Sequence[Transaction], Executed]:
     """Last stage: execute on the parent's state and compare with the header.
 
     Raises:

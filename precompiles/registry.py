@@ -9,7 +9,7 @@ from chain.engine import Precompile
 
 BLAKE3: Final = (0x4801).to_bytes(20, "big")
 
-PRECOMPILES: Final = (
-    # Any bytes -> their 32-byte BLAKE3. Priced as SHA-256 (EIP-152's neighbour), which is slower.
-    Precompile(address=BLAKE3, kernel="blake3", base_gas=60, gas_per_word=12),
+PRECOMPILES: Final[tuple[Precompile, ...]] = (
+    # Any bytes -> their 32-byte BLAKE3. Priced as SHA-256, which is slower.
+    (BLAKE3, "blake3", 60, 12),
 )

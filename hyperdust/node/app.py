@@ -76,7 +76,9 @@ async def run_node(config: NodeConfig) -> None:
     """
     with open_node(config) as node:
         head = node.store.latest.head
-        log.info("node", network=node.params.network, chain_id=node.params.chain_id, head=head.number, hash=_hex(head.hash))
+        log.info(
+            "node", network=node.params.network, chain_id=node.params.chain_id, head=head.number, hash=_hex(head.hash)
+        )
         work = WorkServer(node.params, node.store, node.importer, node.mempool, node.builder)
         metrics = MetricsServer(node.store, node.importer, node.mempool)
         work.start(config.host, config.work_grpc_port)

@@ -23,7 +23,9 @@ from chain.blocks import (
     certificate_commitment,
 )
 from chain.engine import Executed, Transaction, execute
+from chain.errors import NodeFault
 from chain.params import ChainParams
+from chain.transactions import BlockGasLimitReached
 from consensus.difficulty import compute_difficulty
 from consensus.headers import compute_base_fee, compute_beacon
 from consensus.rewards import opening_call
@@ -138,6 +140,8 @@ class Builder:
         )
         self._drop_skipped(candidates, executed)
         included = tuple(candidates[index] for index in executed.included)
+        if executed.requests_hash is None:
+            raise NodeFault(f"fork {self._params.fork} makes no requests; the chain needs Osaka")
         header = replace(
             bare,
             state_root=executed.state_root,
@@ -180,7 +184,7 @@ class Builder:
         now = int(self._clock())
         if self._block_time_s is None or parent.number == 0:
             return max(parent.timestamp + 1, now)
-        # Behind the pace by more than a block (a slow search, a node that was down): the present, no burst of old stamps.
+        # Behind the pace by more than a block (slow search, node was down): the present, no burst of old stamps.
         return max(parent.timestamp + self._block_time_s, now)
 
     def _candidates(self, base_fee: int) -> list[Transaction]:
@@ -202,9 +206,5 @@ class Builder:
             if transaction.sender in waiting:
                 continue
             waiting.add(transaction.sender)
-            if not _only_full(reason):
+            if not isinstance(reason, BlockGasLimitReached):
                 self._mempool.evict(transaction.hash, str(reason))
-
-
-def _only_full(reason: object) -> bool:
-    return "BlockGasLimitReached" in f"{type(reason).__name__} {reason}"

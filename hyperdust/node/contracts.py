@@ -1,18 +1,16 @@
 """What the predeployed contracts say: typed view calls on any block's state, through the engine."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from chain.blocks import Header
-from chain.engine import CallMessage, call
+from chain.engine import SYSTEM_ADDRESS, CallMessage, ReadMany, call
 from chain.errors import NodeFault
-from chain.params import DUST, GRAPH_REGISTRY, JOB_MARKET, SYSTEM_ADDRESS, ChainParams
+from chain.params import ChainParams
 from consensus.certificate import Operand
 from consensus.validation import environment_of
-from hyperdust.contracts_abi import decode_output, encode_call
+from hyperdust.contracts_abi import ADDRESSES, decode_output, encode_call
 from precompiles.registry import PRECOMPILES
 
-_ADDRESSES = {"GraphRegistry": GRAPH_REGISTRY, "JobMarket": JOB_MARKET, "Dust": DUST}
 _VIEW_GAS = 30_000_000
 
 
@@ -25,7 +23,7 @@ class State:
     """A block's state, ready for calls: its header and its reader."""
 
     header: Header
-    read_many: Callable[[Sequence[bytes]], Sequence[bytes | None]]
+    read_many: ReadMany
 
 
 def view(state: State, params: ChainParams, contract: str, function: str, *args: object) -> tuple[object, ...]:
@@ -36,7 +34,7 @@ def view(state: State, params: ChainParams, contract: str, function: str, *args:
     """
     message = CallMessage(
         sender=SYSTEM_ADDRESS,
-        to=_ADDRESSES[contract],
+        to=ADDRESSES[contract],
         data=encode_call(contract, function, *args),
         value=0,
         gas=_VIEW_GAS,

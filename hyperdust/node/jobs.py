@@ -4,7 +4,7 @@ A job's input stands in its `Requested` log alone, so the index reads receipts; 
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final
@@ -17,8 +17,7 @@ from chain.hashing import keccak256
 from chain.params import JOB_MARKET, ChainParams
 from hyperdust.contracts_abi import decode_event, event_topic
 from hyperdust.node.contracts import State, ViewFailed, view
-from hyperdust.node.importer import Imported, Outcome
-from hyperdust.node.store import ChainSnapshot, Store
+from hyperdust.node.store import ChainSnapshot, Store, StoreFault
 
 log = structlog.get_logger()
 
@@ -89,7 +88,7 @@ class Offer:
 
 
 class JobIndex:
-    """Jobs by id. Safe to use from any thread; subscribe `on_imported` to the importer."""
+    """Jobs by id, up to `head`. Safe to use from any thread."""
 
     def __init__(self, params: ChainParams, store: Store) -> None:
         self._params = params
@@ -99,7 +98,10 @@ class JobIndex:
         self._version = 0
         self._topics = {event_topic("JobMarket", name): name for name in _STATUS_AFTER}
         self._takeover_blocks: int | None = None
-        self._scan()
+        snapshot = store.latest
+        first = max(0, snapshot.head.number - SCAN_BLOCKS)
+        self._head = snapshot.canonical_hash(first) or snapshot.genesis_hash
+        self.catch_up()
 
     @property
     def version(self) -> int:
@@ -111,17 +113,24 @@ class JobIndex:
         with self._lock:
             return self._jobs.get(job)
 
-    def on_imported(self, imported: Imported) -> None:
-        """Follow the head."""
-        if imported.outcome is not Outcome.HEAD or imported.reorganisation is None:
-            return
-        snapshot = self._store.latest
-        abandoned = frozenset(imported.reorganisation.abandoned)
+    @property
+    def head(self) -> bytes:
+        """The block up to which the index has read."""
+        return self._head
+
+    def catch_up(self) -> None:
+        """Follow the store's head, over any reorganisation."""
         with self._lock:
+            snapshot = self._store.latest
+            abandoned = set()
+            while not snapshot.is_canonical(self._head):
+                abandoned.add(self._head)
+                self._head = snapshot.require_header(self._head).parent_hash
             if abandoned:
                 self._forget(abandoned)
-            for block_hash in imported.reorganisation.adopted:
-                self._read_block(snapshot, block_hash)
+            first = snapshot.require_header(self._head).number + 1
+            for number in range(first, snapshot.head.number + 1):
+                self._read_block(snapshot, snapshot.canonical_hash(number))
             self._bound(snapshot.head.number)
 
     def provider_of(self, job: int) -> bytes | None:
@@ -130,7 +139,7 @@ class JobIndex:
             (provider,) = view(self._head_state(), self._params, "JobMarket", "provider_of", job)
         except ViewFailed:
             return None
-        address = bytes.fromhex(str(provider)[2:])
+        address = _address(provider)
         return address if any(address) else None
 
     def offers(self, provider: bytes, graphs: Sequence[bytes], limit: int = 64) -> list[Offer]:
@@ -155,10 +164,12 @@ class JobIndex:
             drawn = self.provider_of(job.id)
             if drawn == provider:
                 return Offer(job, status, requested + 1)
+            if any(_address(job.request["provider"])):
+                return None  # a named provider's job is nobody else's
             takeover = self._load_takeover_blocks()
             return Offer(job, status, requested + takeover + 1) if takeover is not None else None
         submitted = job.last("Submitted")
-        if submitted is None or bytes.fromhex(str(submitted.values["provider"])[2:]) != provider:
+        if submitted is None or _address(submitted.values["provider"]) != provider:
             return None
         if status is Status.CLAIMED:
             return Offer(job, status, submitted.number + 1)
@@ -180,25 +191,18 @@ class JobIndex:
         snapshot = self._store.latest
         return State(snapshot.head.header, snapshot.state_at(snapshot.head.hash).read_many)
 
-    def _scan(self) -> None:
-        snapshot = self._store.latest
-        head = snapshot.head.number
-        for number in range(max(0, head - SCAN_BLOCKS), head + 1):
-            block_hash = snapshot.canonical_hash(number)
-            if block_hash is not None:
-                self._read_block(snapshot, block_hash)
-        self._bound(head)
-
-    def _read_block(self, snapshot: ChainSnapshot, block_hash: bytes) -> None:
+    def _read_block(self, snapshot: ChainSnapshot, block_hash: bytes | None) -> None:
+        if block_hash is None:
+            raise StoreFault("the database lacks a canonical block")
         header = snapshot.require_header(block_hash)
-        if not _bloom_has(header.logs_bloom, JOB_MARKET):
-            return
-        for receipt in snapshot.load_receipts(block_hash):
-            for address, topics, data in _logs(receipt):
-                name = self._topics.get(topics[0]) if address == JOB_MARKET and topics else None
-                if name is not None:
-                    values = decode_event("JobMarket", name, topics, data)
-                    self._apply(Event(name, block_hash, header.number, values))
+        if _bloom_has(header.logs_bloom, JOB_MARKET):
+            for receipt in snapshot.load_receipts(block_hash):
+                for address, topics, data in _logs(receipt):
+                    name = self._topics.get(topics[0]) if address == JOB_MARKET and topics else None
+                    if name is not None:
+                        values = decode_event("JobMarket", name, topics, data)
+                        self._apply(Event(name, block_hash, header.number, values))
+        self._head = block_hash
 
     def _apply(self, event: Event) -> None:
         job_id = int(event.values["job"])
@@ -210,7 +214,7 @@ class JobIndex:
         job.events.append(event)
         self._version += 1
 
-    def _forget(self, abandoned: frozenset[bytes]) -> None:
+    def _forget(self, abandoned: Container[bytes]) -> None:
         for job in list(self._jobs.values()):
             job.events = [event for event in job.events if event.block_hash not in abandoned]
             if not job.events:
@@ -236,6 +240,10 @@ def _logs(receipt: bytes) -> Iterator[tuple[bytes, list[bytes], bytes]]:
     body = receipt if receipt[0] >= 0xC0 else receipt[1:]
     for address, topics, data in rlp.decode(body)[3]:
         yield address, list(topics), data
+
+
+def _address(value: object) -> bytes:
+    return bytes.fromhex(str(value)[2:])
 
 
 def _bloom_has(bloom: bytes, value: bytes) -> bool:

@@ -1,6 +1,7 @@
-"""Transactions that wait for a block: which are kept, in what order they are offered, when they leave. Bounded everywhere.
+"""Transactions that wait for a block: which are kept, in what order they are offered, when they leave.
 
-Refusals use geth's words, since tools match on them. Execution decides validity; the pool only keeps out what cannot pay.
+Bounded everywhere. Refusals use geth's words, since tools match on them. Execution decides validity; the pool only
+keeps out what cannot pay.
 """
 
 import heapq
@@ -9,12 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-import rlp
 import structlog
 
+from chain import transactions as rules
 from chain.engine import Transaction, decode_transactions
-from chain.errors import HyperdustError, Invalid
+from chain.errors import HyperdustError
 from chain.params import ChainParams
+from chain.state import Account, account_key, decode_account
+from chain.transactions import TransactionInvalid
 from hyperdust.node.importer import Imported, Outcome
 from hyperdust.node.store import ChainSnapshot, StateView, Store
 
@@ -28,28 +31,17 @@ MAX_PER_SENDER: Final = 1_024
 MAX_TRANSACTION_GAS: Final = 1 << 24  # EIP-7825
 MAX_INITCODE_BYTES: Final = 49_152  # EIP-3860
 REPLACEMENT_PERCENT: Final = 10  # geth's PriceBump
+_BLOB: Final = 3
 _SET_CODE: Final = 4
 _MAX_NONCE: Final = (1 << 64) - 1
 
 
-class PoolRefused(Invalid):
-    """A transaction that the pool does not take; the text is geth's."""
+class PoolRefused(TransactionInvalid):
+    """A valid transaction that the pool does not take; the text is geth's."""
 
 
 class AlreadyKnown(PoolRefused):
     """The pool, or the chain, has it."""
-
-
-class NonceTooLow(PoolRefused):
-    """The sender's nonce on chain is higher."""
-
-
-class NonceTooHigh(PoolRefused):
-    """Too many transactions of this sender wait beyond a gap, or the nonce is the last one."""
-
-
-class InsufficientFunds(PoolRefused):
-    """The sender's balance does not cover all that it has in the pool."""
 
 
 class ReplacementUnderpriced(PoolRefused):
@@ -64,28 +56,20 @@ class PoolFull(PoolRefused):
     """The sender fills its share of the pool."""
 
 
+class QueueFull(PoolRefused):
+    """Too many transactions of this sender wait beyond a nonce gap."""
+
+
 class Oversize(PoolRefused):
     """Too many bytes."""
 
 
-class GasLimitExceeded(PoolRefused):
-    """It can fit no block, or exceeds EIP-7825's cap."""
+class GasAboveBlock(PoolRefused):
+    """It can fit no block."""
 
 
-class IntrinsicGasTooLow(PoolRefused):
-    """The gas limit does not even pay the transaction's own bytes."""
-
-
-class TypeNotSupported(PoolRefused):
-    """A blob transaction, or a type that does not exist."""
-
-
-class WrongChain(PoolRefused):
-    """Signed for another chain, or for all of them."""
-
-
-class TipAboveFeeCap(PoolRefused):
-    """The tip exceeds the fee cap."""
+class NotReplayProtected(PoolRefused):
+    """Signed for all chains at once (before EIP-155)."""
 
 
 @dataclass(slots=True)
@@ -132,8 +116,7 @@ class Mempool:
         """Take a stranger's transaction.
 
         Raises:
-            PoolRefused: the class says why, the text is geth's.
-            Invalid: it does not decode or its signature is wrong.
+            TransactionInvalid: malformed, badly signed, or refused by a rule of chain or pool; the text is geth's.
         """
         if len(raw) > MAX_TRANSACTION_BYTES:
             raise Oversize(f"oversized data: transaction size {len(raw)}, limit {MAX_TRANSACTION_BYTES}")
@@ -156,7 +139,7 @@ class Mempool:
             if account is not None:
                 return account.pending_nonce()
         view = self._store.latest
-        return load_account(view.state_at(view.head.hash), address)[0]
+        return load_account(view.state_at(view.head.hash), address).nonce
 
     def best(self, base_fee: int) -> list[Transaction]:
         """Executable transactions that pay `base_fee`: highest tip first, then first come, nonces in order."""
@@ -213,7 +196,9 @@ class Mempool:
         returning = []
         for block_hash in reversed(imported.reorganisation.abandoned):
             body = view.load_body(block_hash)
-            returning += [one for one in decode_transactions(body.transactions if body else ()) if one.hash not in adopted]
+            returning += [
+                one for one in decode_transactions(body.transactions if body else ()) if one.hash not in adopted
+            ]
         with self._lock:
             for transaction_hash in adopted:
                 mined = self._by_hash.get(transaction_hash)
@@ -234,7 +219,8 @@ class Mempool:
         state = view.state_at(view.head.hash)
         for address in list(self._accounts):
             account = self._accounts[address]
-            account.nonce, account.balance = load_account(state, address)
+            current = load_account(state, address)
+            account.nonce, account.balance = current.nonce, current.balance
             for nonce in sorted(account.entries):
                 entry = account.entries[nonce]
                 if nonce < account.nonce or cost(entry) > account.balance:
@@ -246,7 +232,8 @@ class Mempool:
             raise AlreadyKnown("already known")
         account = self._accounts.get(transaction.sender)
         if account is None:
-            account = _Account(*load_account(view.state_at(view.head.hash), transaction.sender))
+            current = load_account(view.state_at(view.head.hash), transaction.sender)
+            account = _Account(current.nonce, current.balance)
         replaced = account.entries.get(transaction.nonce)
         _check_against_account(transaction, account, replaced)
         if replaced is None:
@@ -283,13 +270,10 @@ class Mempool:
         self._version += 1
 
 
-def load_account(state: StateView, address: bytes) -> tuple[int, int]:
-    """(nonce, balance) of an account."""
-    (encoded,) = state.read_many([b"a" + address])
-    if encoded is None:
-        return 0, 0
-    nonce, balance = rlp.decode(encoded)[:2]
-    return int.from_bytes(nonce, "big"), int.from_bytes(balance, "big")
+def load_account(state: StateView, address: bytes) -> Account:
+    """An account as of a block."""
+    (encoded,) = state.read_many([account_key(address)])
+    return decode_account(encoded)
 
 
 def cost(transaction: Transaction) -> int:
@@ -306,35 +290,33 @@ def check_alone(transaction: Transaction, params: ChainParams) -> None:
     """Check what needs no state.
 
     Raises:
-        PoolRefused: TypeNotSupported, WrongChain, Oversize, GasLimitExceeded, TipAboveFeeCap, IntrinsicGasTooLow.
+        TransactionInvalid: the rule's class.
     """
-    if transaction.type not in {0, 1, 2, _SET_CODE}:
-        raise TypeNotSupported("transaction type not supported")
+    if transaction.blob_hashes or transaction.type == _BLOB:
+        raise rules.BlobTransactionRefused
     if transaction.chain_id is None:
-        raise WrongChain("only replay-protected (EIP-155) transactions allowed over RPC")
+        raise NotReplayProtected("only replay-protected (EIP-155) transactions allowed over RPC")
     if transaction.chain_id != params.chain_id:
-        raise WrongChain(f"invalid chain id for signer: have {transaction.chain_id} want {params.chain_id}")
+        raise rules.WrongChainId(transaction.chain_id, params.chain_id)
     if transaction.to is None and len(transaction.data) > MAX_INITCODE_BYTES:
-        raise Oversize(f"max initcode size exceeded: code size {len(transaction.data)}, limit {MAX_INITCODE_BYTES}")
+        raise rules.InitcodeTooLarge(len(transaction.data))
     if transaction.gas_limit > params.gas_limit:
-        raise GasLimitExceeded("exceeds block gas limit")
+        raise GasAboveBlock("exceeds block gas limit")
     if transaction.gas_limit > MAX_TRANSACTION_GAS:
-        limit = transaction.gas_limit
-        raise GasLimitExceeded(f"transaction gas limit too high (cap: {MAX_TRANSACTION_GAS}, tx: {limit})")
+        raise rules.GasLimitTooHigh(transaction.gas_limit, MAX_TRANSACTION_GAS)
     if transaction.max_priority_fee_per_gas > transaction.max_fee_per_gas:
-        raise TipAboveFeeCap(
-            "max priority fee per gas higher than max fee per gas: "
-            f"maxPriorityFeePerGas: {transaction.max_priority_fee_per_gas}, maxFeePerGas: {transaction.max_fee_per_gas}"
-        )
+        raise rules.TipAboveFeeCap(transaction.max_priority_fee_per_gas, transaction.max_fee_per_gas)
     if transaction.type == _SET_CODE and not transaction.authorization_list:
-        raise TypeNotSupported("set code transaction with empty auth list")
+        raise rules.EmptyAuthorizationList
+    _check_minimum_gas(transaction)
+
+
+def _check_minimum_gas(transaction: Transaction) -> None:
     intrinsic, floor = _minimum_gas(transaction)
     if transaction.gas_limit < intrinsic:
-        raise IntrinsicGasTooLow(f"intrinsic gas too low: gas {transaction.gas_limit}, minimum needed {intrinsic}")
+        raise rules.IntrinsicGasTooLow(transaction.gas_limit, intrinsic)
     if transaction.gas_limit < floor:
-        raise IntrinsicGasTooLow(
-            f"insufficient gas for floor data gas cost: gas {transaction.gas_limit}, minimum needed {floor}"
-        )
+        raise rules.FloorDataGasTooLow(transaction.gas_limit, floor)
 
 
 def _minimum_gas(transaction: Transaction) -> tuple[int, int]:
@@ -351,31 +333,27 @@ def _minimum_gas(transaction: Transaction) -> tuple[int, int]:
 
 
 def _check_against_account(transaction: Transaction, account: _Account, replaced: Transaction | None) -> None:
-    nonce, sender = transaction.nonce, "0x" + transaction.sender.hex()
+    nonce = transaction.nonce
     if nonce < account.nonce:
-        raise NonceTooLow(f"nonce too low: address {sender}, tx: {nonce} state: {account.nonce}")
+        raise rules.NonceTooLow(nonce, account.nonce)
     if nonce >= _MAX_NONCE:
-        raise NonceTooHigh(f"nonce has max value: address {sender}, nonce: {nonce}")
-    if replaced is not None:
-        for new, old in (
-            (transaction.max_fee_per_gas, replaced.max_fee_per_gas),
-            (transaction.max_priority_fee_per_gas, replaced.max_priority_fee_per_gas),
-        ):
-            if new * 100 < old * (100 + REPLACEMENT_PERCENT) or new <= old:
-                raise ReplacementUnderpriced("replacement transaction underpriced")
-    else:
+        raise rules.NonceOverflow
+    if replaced is None:
         _check_share(transaction, account)
-    queued = sum(cost(entry) for entry in account.entries.values() if entry is not replaced and entry.nonce < nonce)
-    balance, price = account.balance, cost(transaction)
-    if balance < price:
-        raise InsufficientFunds(
-            f"insufficient funds for gas * price + value: balance {balance}, tx cost {price}, overshot {price - balance}"
-        )
-    if balance < queued + price:
-        raise InsufficientFunds(
-            f"insufficient funds for gas * price + value: balance {balance}, queued cost {queued}, tx cost {price}, "
-            f"overshot {queued + price - balance}"
-        )
+    else:
+        _check_replacement(transaction, replaced)
+    below = sum(cost(entry) for entry in account.entries.values() if entry is not replaced and entry.nonce < nonce)
+    if account.balance < below + cost(transaction):
+        raise rules.InsufficientFunds(max(account.balance - below, 0), cost(transaction))
+
+
+def _check_replacement(transaction: Transaction, replaced: Transaction) -> None:
+    for new, old in (
+        (transaction.max_fee_per_gas, replaced.max_fee_per_gas),
+        (transaction.max_priority_fee_per_gas, replaced.max_priority_fee_per_gas),
+    ):
+        if new <= old or new * 100 < old * (100 + REPLACEMENT_PERCENT):
+            raise ReplacementUnderpriced("replacement transaction underpriced")
 
 
 def _check_share(transaction: Transaction, account: _Account) -> None:
@@ -384,5 +362,4 @@ def _check_share(transaction: Transaction, account: _Account) -> None:
         raise PoolFull("txpool is full")
     beyond = sum(1 for nonce in account.entries if nonce > gap)
     if transaction.nonce > gap and beyond >= MAX_QUEUED_PER_SENDER:
-        raise NonceTooHigh("nonce too high: too many queued transactions of this account")
-
+        raise QueueFull("txpool is full")
