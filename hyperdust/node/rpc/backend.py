@@ -1,0 +1,182 @@
+"""What methods stand on: the node's parts, limits, and one request's view of the chain."""
+
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from chain.blocks import Body, Header
+from chain.engine import Transaction
+from chain.errors import HyperdustError
+from chain.params import ChainParams
+from hyperdust.node.builder import Builder
+from hyperdust.node.contracts import State
+from hyperdust.node.importer import Importer
+from hyperdust.node.mempool import Mempool
+from hyperdust.node.rpc.blocks import BlockReader, FullBlock, require_hash, resolve_hash
+from hyperdust.node.rpc.errors import LimitExceeded, ServerError, TimedOut
+from hyperdust.node.rpc.feeds import Cursor, PendingFeed
+from hyperdust.node.rpc.filters import Filters
+from hyperdust.node.rpc.job_index import JobIndex
+from hyperdust.node.rpc.parameters import BlockReference
+from hyperdust.node.store import ChainSnapshot, StateNotKept, StateView, Store
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client can make the node do."""
+
+    body_bytes: int = 25 * 1024 * 1024
+    batch: int = 1_000
+    response_bytes: int = 25 * 1024 * 1024
+    call_s: float = 30.0
+    concurrent: int = 16
+    waiting: int = 1_024
+    log_blocks: int = 50_000
+    log_results: int = 10_000
+    usefulness_blocks: int = 10_000
+    fee_history_blocks: int = 1_024
+    call_gas: int = 50_000_000
+    subscriptions: int = 128
+    """For each connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The parts of a node that methods use; each is safe from any thread."""
+
+    params: ChainParams
+    store: Store
+    importer: Importer
+    mempool: Mempool
+    builder: Builder
+    version: str
+    debug: bool = False
+    limits: Limits = field(default_factory=Limits)
+    blocks: BlockReader = field(default_factory=BlockReader)
+    pending: PendingFeed = field(default_factory=PendingFeed)
+    filters: Filters = field(default_factory=Filters)
+    jobs: JobIndex = field(default_factory=JobIndex)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call's world: a backend and the chain as of one commit."""
+
+    backend: Backend
+    snapshot: ChainSnapshot
+    deadline: float
+    subscriptions: "Subscriptions | None" = None
+    """Of the connection that asks; None over HTTP."""
+
+    def check_time(self) -> None:
+        """Give up once the call's time is over.
+
+        Raises:
+            TimedOut
+        """
+        if time.monotonic() > self.deadline:
+            raise TimedOut
+
+    def find_block(self, reference: BlockReference) -> FullBlock | None:
+        """The block that a reference means, if any."""
+        block_hash = resolve_hash(self.snapshot, reference)
+        return None if block_hash is None else self.backend.blocks.block(self.snapshot, block_hash)
+
+    def pending_block(self) -> tuple[FullBlock, Sequence[Transaction]]:
+        """The block under construction; its hash is not what it will have once sealed."""
+        template = self.backend.builder.pending()
+        block = FullBlock(template.header.hash, template.header, Body(template.transactions, (), b""))
+        return block, template.included
+
+    def require_header(self, reference: BlockReference) -> tuple[bytes, Header]:
+        """Hash and header of a block that has to exist.
+
+        Raises:
+            ServerError: header not found.
+        """
+        block_hash = require_hash(self.snapshot, reference)
+        return block_hash, self.snapshot.require_header(block_hash)
+
+    def state(self, reference: BlockReference) -> State:
+        """State after the block that a reference means.
+
+        Raises:
+            ServerError: header not found, or its state is not kept.
+        """
+        if reference.tag == "pending":
+            return self._pending_state()
+        block_hash, header = self.require_header(reference)
+        return State(header, self._state_at(self.snapshot, block_hash).read_many)
+
+    def _pending_state(self) -> State:
+        template = self.backend.builder.pending()
+        below = self._state_at(self.backend.store.latest, template.parent_hash)
+        written = dict(template.executed.writes)
+
+        def read_many(keys: Sequence[bytes]) -> list[bytes | None]:
+            missing = [key for key in keys if key not in written]
+            found = dict(zip(missing, below.read_many(missing), strict=True)) if missing else {}
+            return [written[key] if key in written else found[key] for key in keys]
+
+        return State(template.header, read_many)
+
+    @staticmethod
+    def _state_at(snapshot: ChainSnapshot, block_hash: bytes) -> StateView:
+        try:
+            return snapshot.state_at(block_hash)
+        except StateNotKept as error:
+            raise ServerError(f"missing trie node: {error}") from error
+
+
+class Subscriptions:
+    """One connection's cursors by id. A new one is silent until `activate`, called once its id was sent."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[str, Cursor] = {}
+        self._active: dict[str, Cursor] = {}
+
+    def add(self, cursor: Cursor, limit: int) -> str:
+        """Keep a cursor; returns its id.
+
+        Raises:
+            LimitExceeded: too many on this connection.
+        """
+        with self._lock:
+            if len(self._waiting) + len(self._active) >= limit:
+                raise LimitExceeded(f"too many subscriptions, at most {limit} for each connection")
+            identifier = "0x" + secrets.token_hex(16)
+            self._waiting[identifier] = cursor
+        return identifier
+
+    def remove(self, identifier: str) -> bool:
+        """Forget a cursor; False where there was none."""
+        with self._lock:
+            return (self._active.pop(identifier, None) or self._waiting.pop(identifier, None)) is not None
+
+    def activate(self) -> bool:
+        """Let new cursors speak; whether there are any."""
+        with self._lock:
+            new = bool(self._waiting)
+            self._active |= self._waiting
+            self._waiting = {}
+        return new
+
+    def advance(self, snapshot: ChainSnapshot) -> list[tuple[str, list[object]]]:
+        """What is new, by subscription. A cursor that fails is dropped."""
+        with self._lock:
+            active = list(self._active.items())
+        news: list[tuple[str, list[object]]] = []
+        for identifier, cursor in active:
+            try:
+                news.append((identifier, cursor.advance(snapshot)))
+            except HyperdustError as error:
+                log.warning("subscription dropped", id=identifier, reason=str(error))
+                self.remove(identifier)
+        return news

@@ -1,0 +1,190 @@
+"""hyperdust_*: jobs, certificates, usefulness; what is not built yet answers null or [] (interfaces.md)."""
+
+from typing import Any, Final
+
+from consensus.certificate import decode_certificate
+from hyperdust.contracts_abi import load_abi
+from hyperdust.node.contracts import State, view
+from hyperdust.node.rpc import shapes
+from hyperdust.node.rpc.backend import Request
+from hyperdust.node.rpc.blocks import FullBlock, resolve_number
+from hyperdust.node.rpc.errors import InvalidParams, LimitExceeded
+from hyperdust.node.rpc.job_index import STATE_BY_STATUS
+from hyperdust.node.rpc.parameters import LATEST, Address, BlockReference
+from hyperdust.node.rpc.shapes import Json
+from pouw.ticket import slice_width
+
+_NO_HASH: Final = bytes(32)
+
+
+def get_certificate(request: Request, block: BlockReference) -> Json | None:
+    """The proof of useful work that a block carries; null for genesis and unknown blocks."""
+    found = request.find_block(block)
+    if found is None or not found.body.certificate:
+        return None
+    certificate = decode_certificate(found.body.certificate)
+    proof = certificate.proof
+    return {
+        "graph": shapes.data(certificate.graph),
+        "operator": certificate.operator,
+        "label": certificate.label,
+        "m": proof.m,
+        "n": proof.n,
+        "k": proof.k,
+        "r": slice_width(proof.k),
+        "tile": [proof.row_block, proof.column_block],
+        "macs": proof.m * proof.n * proof.k,
+        "ticket": shapes.data(request.snapshot.load_ticket(found.hash)),
+        "rootA": shapes.data(proof.root_a),
+        "rootB": shapes.data(proof.root_b),
+        "creditSpent": _credit_spent(request, found),
+        "size": len(found.body.certificate),
+    }
+
+
+def _credit_spent(request: Request, block: FullBlock) -> int | None:
+    """What the next block's system call spent for a block; null while no next block is known."""
+    number = block.header.number
+    if number >= request.snapshot.head.number or request.snapshot.canonical_hash(number) != block.hash:
+        return None
+    return int(_reward(request, request.state(LATEST), number)[2])
+
+
+def _reward(request: Request, state: State, number: int) -> tuple[Any, ...]:
+    return view(state, request.backend.params, "Dust", "reward_of", number)
+
+
+def get_reward(request: Request, block: BlockReference) -> Json | None:
+    """What a block earned its coinbase; null while no next block is known."""
+    number = resolve_number(request.snapshot, block)
+    if not 0 < number < request.snapshot.head.number:
+        return None
+    coinbase, minted, spent, unlock, claimed = _reward(request, request.state(LATEST), number)
+    return {
+        "block": number,
+        "coinbase": _address(coinbase),
+        "minted": shapes.quantity(minted),
+        "creditSpent": spent,
+        "unlockBlock": unlock,
+        "claimed": claimed,
+    }
+
+
+def usefulness(request: Request, first: BlockReference, last: BlockReference) -> Json:
+    """Credit spent over difficulty, of a range of blocks; the head, whose credit is not known yet, is left out."""
+    head = request.snapshot.head.number
+    start, end = resolve_number(request.snapshot, first), resolve_number(request.snapshot, last)
+    if start > end or end > head:
+        raise InvalidParams("invalid block range params")
+    if end - start >= request.backend.limits.usefulness_blocks:
+        raise LimitExceeded(f"exceed maximum block range: {request.backend.limits.usefulness_blocks}")
+    state = request.state(LATEST)
+    difficulty = spent = 0
+    for number in range(max(start, 1), min(end, head - 1) + 1):  # genesis has no work
+        request.check_time()
+        difficulty += request.require_header(BlockReference(number=number))[1].difficulty
+        spent += _reward(request, state, number)[2]
+    ratio = spent / difficulty if difficulty else None
+    return {"difficulty_macs": difficulty, "credit_spent_macs": spent, "ratio": ratio}
+
+
+def get_job(request: Request, job: int) -> Json | None:
+    """A job, its state and how it came there; null where there is no such job."""
+    values = _job(request, job)
+    state = STATE_BY_STATUS[values["status"]]
+    if state is None:
+        return None
+    transitions = request.backend.jobs.transitions(job, request.snapshot, request.backend.blocks)
+    trace_root = values["trace_root"]
+    return {
+        "job": job,
+        "status": state,
+        "trace_root": None if trace_root == _NO_HASH else shapes.data(trace_root),
+        "transitions": [
+            {
+                "state": transition.state,
+                "block": transition.block_number,
+                "transaction": shapes.data(transition.transaction_hash),
+            }
+            for transition in transitions
+        ],
+        "graph": shapes.data(values["graph"]),
+        "requester": _address(values["requester"]),
+        "provider": _address(values["provider"]),
+        "fee_wei": values["fee"],
+        "credit_macs": values["credit"],
+        "deadline": values["deadline"],
+        "companion": None,
+    }
+
+
+def _job(request: Request, job: int) -> dict[str, Any]:
+    (values,) = view(request.state(LATEST), request.backend.params, "JobMarket", "job", job)
+    (abi,) = [entry for entry in load_abi("JobMarket") if entry["type"] == "function" and entry["name"] == "job"]
+    names = [component["name"] for component in abi["outputs"][0]["components"]]
+    return dict(zip(names, values, strict=True))  # type: ignore[call-overload]  # the ABI says a struct
+
+
+def get_providers(request: Request, graph: str) -> list[str]:
+    """Bonded providers of a graph, by its name or id."""
+    state = request.state(LATEST)
+    identifier = _find_graph(request, state, graph)
+    (providers,) = view(state, request.backend.params, "Bonds", "providers", identifier)
+    return [_address(provider) for provider in providers]  # type: ignore[attr-defined]  # the ABI says address[]
+
+
+def _find_graph(request: Request, state: State, graph: str) -> bytes:
+    if graph.startswith("0x"):
+        try:
+            identifier = bytes.fromhex(graph[2:])
+        except ValueError:
+            identifier = b""
+        if len(identifier) != 32:
+            raise InvalidParams("a graph's id has 32 bytes")
+        return identifier
+    params = request.backend.params
+    (count,) = view(state, params, "GraphRegistry", "graph_count")
+    for index in range(count):  # type: ignore[call-overload]  # the ABI says uint256
+        request.check_time()
+        (known,) = view(state, params, "GraphRegistry", "graph_at", index)
+        if view(state, params, "GraphRegistry", "name_of", known) == (graph,):
+            return known  # type: ignore[return-value]  # the ABI says bytes32
+    raise InvalidParams(f'no graph is registered as "{graph}"')
+
+
+def get_credit(request: Request, account: Address) -> Json:
+    """MACs of final jobs that an account holds, has spent, and let lapse."""
+    held, spent, lapsed = view(request.state(LATEST), request.backend.params, "Dust", "credit_of", account)
+    return {"held": held, "spent": spent, "lapsed": lapsed}
+
+
+def finality(request: Request) -> Json:
+    """Genesis, until finality is built."""
+    genesis = {"block": 0, "hash": shapes.data(request.snapshot.genesis_hash)}
+    return {"justified": genesis, "final": genesis, "votes": [], "weights": []}
+
+
+def peg_status(_request: Request) -> None:
+    """Null until the bridge is built."""
+
+
+def get_deposit(_request: Request, _outpoint: str) -> None:
+    """Null until the bridge is built."""
+
+
+def get_withdrawal(_request: Request, _identifier: str) -> None:
+    """Null until the bridge is built."""
+
+
+def get_anchors(_request: Request, _first: BlockReference, _last: BlockReference) -> list[Json]:
+    """Empty until anchors are built."""
+    return []
+
+
+def get_dispute(_request: Request, _job: int) -> None:
+    """Null until the court is built."""
+
+
+def _address(value: object) -> str:
+    """eth_abi gives addresses as checksummed or plain hex text."""
+    return str(value).lower()

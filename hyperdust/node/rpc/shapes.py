@@ -1,0 +1,221 @@
+"""What headers, blocks, transactions, receipts and logs look like in JSON: geth's fields, no more."""
+
+from collections.abc import Sequence
+
+import rlp
+
+from chain.blocks import Block, Body, Header
+from chain.engine import Transaction
+from hyperdust.node.rpc.blocks import (
+    DecodedReceipt,
+    FullBlock,
+    Log,
+    compute_contract_address,
+    compute_effective_gas_price,
+)
+
+Json = dict[str, object]
+
+
+def quantity(number: int) -> str:
+    """Hex without leading zeros."""
+    return hex(number)
+
+
+def data(value: bytes) -> str:
+    """Hex, two digits a byte."""
+    return "0x" + value.hex()
+
+
+def optional_data(value: bytes | None) -> str | None:
+    """As `data`; null for nothing."""
+    return None if value is None else data(value)
+
+
+def header_json(header: Header, block_hash: bytes | None) -> Json:
+    """A header; `block_hash` None for the pending block, whose hash is not known before it is sealed."""
+    return {
+        "number": quantity(header.number),
+        "hash": optional_data(block_hash),
+        "parentHash": data(header.parent_hash),
+        "nonce": data(header.nonce) if block_hash is not None else None,
+        "mixHash": data(header.mix_hash),
+        "sha3Uncles": data(header.ommers_hash),
+        "logsBloom": data(header.logs_bloom),
+        "stateRoot": data(header.state_root),
+        "miner": data(header.coinbase),
+        "difficulty": quantity(header.difficulty),
+        "extraData": data(header.extra_data),
+        "gasLimit": quantity(header.gas_limit),
+        "gasUsed": quantity(header.gas_used),
+        "timestamp": quantity(header.timestamp),
+        "transactionsRoot": data(header.transactions_root),
+        "receiptsRoot": data(header.receipts_root),
+        "baseFeePerGas": quantity(header.base_fee_per_gas),
+        "withdrawalsRoot": data(header.withdrawals_root),
+        "blobGasUsed": quantity(header.blob_gas_used),
+        "excessBlobGas": quantity(header.excess_blob_gas),
+        "parentBeaconBlockRoot": data(header.parent_beacon_block_root),
+        "requestsHash": data(header.requests_hash),
+    }
+
+
+def block_json(block: FullBlock, hashes: Sequence[bytes], transactions: Sequence[Transaction] | None) -> Json:
+    """A block with the hashes of its transactions, or with the transactions where they are given."""
+    listed: list[object] = [data(transaction_hash) for transaction_hash in hashes]
+    if transactions is not None:
+        listed = [transaction_json(transaction, block, index) for index, transaction in enumerate(transactions)]
+    return {
+        **header_json(block.header, block.hash),
+        "size": quantity(len(encode_ethereum_block(block.header, block.body))),
+        "transactions": listed,
+        "uncles": [],
+        "withdrawals": withdrawals_json(block.body),
+    }
+
+
+def withdrawals_json(body: Body) -> list[Json]:
+    """BTC credits in the form of EIP-4895."""
+    return [
+        {
+            "index": quantity(withdrawal.index),
+            "validatorIndex": quantity(withdrawal.validator_index),
+            "address": data(withdrawal.address),
+            "amount": quantity(withdrawal.amount),
+        }
+        for withdrawal in body.withdrawals
+    ]
+
+
+def encode_ethereum_block(header: Header, body: Body) -> bytes:
+    """RLP [header, transactions, ommers, withdrawals]: as other clients encode it, without the certificate."""
+    header_items, _, withdrawals, _ = rlp.decode(Block(header, body).encode())
+    transactions = [raw if raw[0] < 0x80 else rlp.decode(raw) for raw in body.transactions]
+    return bytes(rlp.encode([header_items, transactions, [], withdrawals]))
+
+
+def transaction_json(transaction: Transaction, block: FullBlock | None, index: int | None) -> Json:
+    """A transaction in its block; without one, a waiting transaction."""
+    price = transaction.max_fee_per_gas
+    if block is not None:
+        price = compute_effective_gas_price(transaction, block.header.base_fee_per_gas)
+    result: Json = {
+        "blockHash": data(block.hash) if block else None,
+        "blockNumber": quantity(block.header.number) if block else None,
+        "blockTimestamp": quantity(block.header.timestamp) if block else None,
+        "from": data(transaction.sender),
+        "gas": quantity(transaction.gas_limit),
+        "gasPrice": quantity(price),
+    }
+    if transaction.type >= 2:
+        result["maxFeePerGas"] = quantity(transaction.max_fee_per_gas)
+        result["maxPriorityFeePerGas"] = quantity(transaction.max_priority_fee_per_gas)
+    result |= {
+        "hash": data(transaction.hash),
+        "input": data(transaction.data),
+        "nonce": quantity(transaction.nonce),
+        "to": optional_data(transaction.to),
+        "transactionIndex": None if index is None else quantity(index),
+        "value": quantity(transaction.value),
+        "type": quantity(transaction.type),
+    }
+    if transaction.type >= 1:
+        result["accessList"] = access_list_json(transaction)
+    if transaction.type == 4:
+        result["authorizationList"] = authorizations_json(transaction)
+    if transaction.chain_id is not None:
+        result["chainId"] = quantity(transaction.chain_id)
+    result |= _signature_json(transaction)
+    return result
+
+
+def access_list_json(transaction: Transaction) -> list[Json]:
+    """EIP-2930."""
+    return [
+        {"address": data(address), "storageKeys": [data(key) for key in keys]}
+        for address, keys in transaction.access_list
+    ]
+
+
+def authorizations_json(transaction: Transaction) -> list[Json]:
+    """EIP-7702."""
+    return [
+        {
+            "chainId": quantity(chain_id),
+            "address": data(address),
+            "nonce": quantity(nonce),
+            "yParity": quantity(y_parity),
+            "r": quantity(r),
+            "s": quantity(s),
+        }
+        for chain_id, address, nonce, y_parity, r, s in transaction.authorization_list
+    ]
+
+
+def _signature_json(transaction: Transaction) -> Json:
+    numbers = {"v": transaction.v, "r": transaction.r, "s": transaction.s}
+    if transaction.type:
+        numbers |= {"v": transaction.y_parity, "yParity": transaction.y_parity}
+    return {name: quantity(number) for name, number in numbers.items()}
+
+
+def log_json(
+    log: Log, block: FullBlock | tuple[bytes, Header], place: tuple[bytes, int, int], *, removed: bool = False
+) -> Json:
+    """A log; `place` is (transaction hash, transaction index, index of the log in its block)."""
+    block_hash, header = (block.hash, block.header) if isinstance(block, FullBlock) else block
+    transaction_hash, transaction_index, log_index = place
+    return {
+        "address": data(log.address),
+        "topics": [data(topic) for topic in log.topics],
+        "data": data(log.data),
+        "blockNumber": quantity(header.number),
+        "transactionHash": data(transaction_hash),
+        "transactionIndex": quantity(transaction_index),
+        "blockHash": data(block_hash),
+        "blockTimestamp": quantity(header.timestamp),
+        "logIndex": quantity(log_index),
+        "removed": removed,
+    }
+
+
+def receipts_json(
+    block: FullBlock, transactions: Sequence[Transaction], receipts: Sequence[DecodedReceipt]
+) -> list[Json]:
+    """A block's receipts."""
+    results: list[Json] = []
+    gas_before, first_log = 0, 0
+    for index, (transaction, receipt) in enumerate(zip(transactions, receipts, strict=True)):
+        results.append(_receipt_json(block, transaction, receipt, (index, gas_before, first_log)))
+        gas_before = receipt.cumulative_gas_used
+        first_log += len(receipt.logs)
+    return results
+
+
+def _receipt_json(
+    block: FullBlock, transaction: Transaction, receipt: DecodedReceipt, place: tuple[int, int, int]
+) -> Json:
+    index, gas_before, first_log = place
+    logs = [
+        log_json(log, block, (transaction.hash, index, first_log + offset)) for offset, log in enumerate(receipt.logs)
+    ]
+    result: Json = {
+        "blockHash": data(block.hash),
+        "blockNumber": quantity(block.header.number),
+        "contractAddress": optional_data(compute_contract_address(transaction)),
+        "cumulativeGasUsed": quantity(receipt.cumulative_gas_used),
+        "effectiveGasPrice": quantity(compute_effective_gas_price(transaction, block.header.base_fee_per_gas)),
+        "from": data(transaction.sender),
+        "gasUsed": quantity(receipt.cumulative_gas_used - gas_before),
+        "logs": logs,
+        "logsBloom": data(receipt.bloom),
+        "to": optional_data(transaction.to),
+        "transactionHash": data(transaction.hash),
+        "transactionIndex": quantity(index),
+        "type": quantity(transaction.type),
+    }
+    if receipt.root is not None:
+        result["root"] = data(receipt.root)
+    else:
+        result["status"] = quantity(receipt.status or 0)
+    return result
