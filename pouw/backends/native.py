@@ -1,0 +1,53 @@
+"""Backend "native": the kernels of core/, and the definitions for what has no kernel."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pouw.execution import Tensor
+from pouw.operators.arithmetic import check_values
+from pouw.operators.linear import MINING_OPERAND_MAX
+from pouw.operators.rules import OperatorRule
+
+PACKED_MAX = 256  # weights kept in the kernel's layout; a model has tens
+
+
+class NativeBackend:
+    """The Rust core. Weights are repacked once and kept as long as the array that they came from."""
+
+    name = "native"
+
+    def __init__(self) -> None:
+        import hyperdust_core  # noqa: PLC0415  # the other backends serve without it
+
+        self._core = hyperdust_core
+        self._packed: dict[int, tuple[Tensor, Any]] = {}
+        self._kernels: dict[str, Callable[..., Tensor]] = {
+            name: getattr(hyperdust_core, name) for name in KERNELS if hasattr(hyperdust_core, name)
+        }
+
+    def compute(self, rule: OperatorRule, tensors: tuple[Tensor, ...], attributes: tuple[int, ...]) -> Tensor:
+        """Return the operator's output."""
+        if rule.name == "matmul":
+            return self._matmul(*tensors, mining=bool(attributes[0]))
+        kernel = self._kernels.get(rule.name)
+        output: Tensor = rule.define(*tensors, *attributes) if kernel is None else kernel(*tensors, *attributes)
+        return output
+
+    def _matmul(self, a: Tensor, b_transposed: Tensor, *, mining: bool) -> Tensor:
+        if mining:
+            check_values("mining operand A", a, -MINING_OPERAND_MAX, MINING_OPERAND_MAX)
+        held = self._packed.get(id(b_transposed))
+        if held is None:
+            if mining:
+                check_values("mining operand B", b_transposed, -MINING_OPERAND_MAX, MINING_OPERAND_MAX)
+            if len(self._packed) >= PACKED_MAX:
+                self._packed.clear()
+            held = (b_transposed, self._core.PackedWeights(np.ascontiguousarray(b_transposed)))
+            self._packed[id(b_transposed)] = held
+        product: Tensor = held[1].matmul(np.ascontiguousarray(a))
+        return product
+
+
+KERNELS: tuple[str, ...] = ()

@@ -1,0 +1,295 @@
+"""The one encoding of a hypergraph, its commitments and its id.
+
+The top layer stands on chain; the second layer is known there by one root for each subgraph. A graph is data:
+`decode` is safe for a stranger's bytes (every count bounded, no recursion, no operator reads a later one).
+Integers are little-endian.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from chain.errors import Malformed, Mismatch
+from chain.hashing import H
+from pouw.hypergraph import (
+    OPERATORS_MAX,
+    PORTS_MAX,
+    SUBGRAPHS_MAX,
+    SYMBOLS_MAX,
+    Constant,
+    GraphTooLarge,
+    Hypergraph,
+    Operator,
+    OperatorOutput,
+    Port,
+    Reference,
+    Subgraph,
+    SubgraphInput,
+    SubgraphOutput,
+    Symbol,
+    check_graph,
+)
+from pouw.operators.rules import RULE_BY_CODE
+from pouw.operators.types import Dimension, TensorType
+from pouw.trace import UnknownDType, dtype_by_code
+
+Part = TypeVar("Part")
+
+VERSION = 1
+TOP_LAYER_MAX = 24_576  # GraphRegistry's bound
+GRAPH_BYTES_MAX = 2**22
+RANK_MAX = 4
+TENSORS_MAX = 16
+ATTRIBUTES_MAX = 16
+_NAME = re.compile(rb"[a-z0-9_.\-]{1,64}|[A-Z]")
+_INPUT, _OUTPUT, _CONSTANT = 0, 1, 2
+
+
+class GraphMalformed(Malformed):
+    """Bytes that are no graph."""
+
+
+class GraphTruncated(GraphMalformed):
+    """The bytes end within a field."""
+
+
+class TrailingBytes(GraphMalformed):
+    """Bytes follow the graph."""
+
+
+class BadName(GraphMalformed):
+    """A name is empty, too long or has other characters than a-z 0-9 _ . - (or one capital letter)."""
+
+
+class UnknownVersion(GraphMalformed):
+    """The encoding has a version that this node does not know."""
+
+
+class UnknownOperator(GraphMalformed):
+    """An operator's code is in no rule."""
+
+
+class UnknownTag(GraphMalformed):
+    """A tag byte (dimension, reference, dtype) has no meaning."""
+
+
+class OperatorsRootMismatch(Mismatch):
+    """The operators are not those that the top layer commits to."""
+
+
+@dataclass(slots=True)
+class _Reader:
+    data: bytes
+    position: int = 0
+
+    def take(self, size: int, what: str) -> bytes:
+        part = self.data[self.position : self.position + size]
+        if len(part) != size:
+            raise GraphTruncated(what, f"needs {size} bytes at {self.position}, has {len(part)}")
+        self.position += size
+        return part
+
+    def number(self, size: int, what: str) -> int:
+        return int.from_bytes(self.take(size, what), "little")
+
+    def count(self, size: int, what: str, bound: int) -> int:
+        value = self.number(size, what)
+        if value > bound:
+            raise GraphTooLarge(what, value, bound)
+        return value
+
+    def name(self, what: str) -> str:
+        raw = self.take(self.number(1, what), what)
+        if not _NAME.fullmatch(raw):
+            raise BadName(what, raw.hex())
+        return raw.decode("ascii")
+
+    def end(self, what: str) -> None:
+        if self.position != len(self.data):
+            raise TrailingBytes(what, f"{len(self.data) - self.position} bytes after the end")
+
+
+def encode_top_layer(graph: Hypergraph) -> bytes:
+    """Return the bytes that stand on chain.
+
+    Raises:
+        GraphTooLarge: more than 24,576 bytes.
+    """
+    names = [symbol.name for symbol in graph.symbols]
+    out = [bytes([VERSION]), _name(graph.name), bytes([len(graph.symbols)])]
+    out += [_name(symbol.name) + _u32(symbol.low) + _u32(symbol.high) for symbol in graph.symbols]
+    out.append(bytes([len(graph.inputs)]))
+    out += [_port(port, names) for port in graph.inputs]
+    out.append(bytes([len(graph.outputs)]))
+    out += [_name(name) for name in graph.outputs]
+    out.append(len(graph.subgraphs).to_bytes(2, "little"))
+    for subgraph in graph.subgraphs:
+        out += [_name(subgraph.name), bytes([len(subgraph.inputs)]), *(_name(name) for name in subgraph.inputs)]
+        out.append(bytes([len(subgraph.outputs)]))
+        out += [_port(output.port, names) + _u32(output.operator) for output in subgraph.outputs]
+        out += [operators_root(subgraph, names), _u32(len(subgraph.operators))]
+    encoded = b"".join(out)
+    if len(encoded) > TOP_LAYER_MAX:
+        raise GraphTooLarge("top layer", len(encoded), TOP_LAYER_MAX)
+    return encoded
+
+
+def compute_graph_id(top_layer: bytes) -> bytes:
+    """Return H("hypergraph", top layer), the graph's name on chain."""
+    return H("hypergraph", top_layer)
+
+
+def encode(graph: Hypergraph) -> bytes:
+    """Return the graph file: the top layer behind its length (u32), then every operator in order."""
+    top_layer = encode_top_layer(graph)
+    names = [symbol.name for symbol in graph.symbols]
+    operators = [encode_operator(operator, names) for _, _, operator in graph.operators()]
+    return b"".join((_u32(len(top_layer)), top_layer, *operators))
+
+
+def encode_operator(operator: Operator, symbols: list[str]) -> bytes:
+    """Return the bytes of one operator: a leaf of its subgraph's root."""
+    out = [bytes([operator.rule.code]), _name(operator.label), bytes([len(operator.tensors)])]
+    for reference in operator.tensors:
+        if isinstance(reference, Constant):
+            out.append(bytes([_CONSTANT]) + reference.root + _type(reference.type, symbols))
+        else:
+            tag = _INPUT if isinstance(reference, SubgraphInput) else _OUTPUT
+            out.append(bytes([tag]) + _u32(reference.index))
+    out.append(bytes([len(operator.attributes)]))
+    out += [value.to_bytes(8, "little", signed=True) for value in operator.attributes]
+    return b"".join(out)
+
+
+def operators_root(subgraph: Subgraph, symbols: list[str]) -> bytes:
+    """Return the Merkle root over the operators; an odd node moves up unchanged (the count is in the top layer)."""
+    level = [H("operator", encode_operator(operator, symbols)) for operator in subgraph.operators]
+    while len(level) > 1:
+        paired = [H("operators", level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
+        level = paired + level[len(paired) * 2 :]
+    return H("subgraph", level[0])
+
+
+def decode(data: bytes) -> Hypergraph:
+    """Return the checked graph of a graph file.
+
+    Raises:
+        GraphMalformed and its kinds, GraphTooLarge, OperatorsRootMismatch, and all that `check_graph` raises.
+    """
+    if len(data) > GRAPH_BYTES_MAX:
+        raise GraphTooLarge("graph file", len(data), GRAPH_BYTES_MAX)
+    reader = _Reader(data)
+    top = _Reader(reader.take(reader.count(4, "top layer", TOP_LAYER_MAX), "top layer"))
+    version = top.number(1, "version")
+    if version != VERSION:
+        raise UnknownVersion("graph", f"version {version}, not {VERSION}")
+    name = top.name("graph name")
+    symbols = _many(top, 1, "symbols", SYMBOLS_MAX, _read_symbol)
+    names = [symbol.name for symbol in symbols]
+    inputs = _many(top, 1, "inputs", PORTS_MAX, lambda part: _read_port(part, names))
+    outputs = _many(top, 1, "outputs", PORTS_MAX, lambda part: part.name("output"))
+    subgraphs = _many(top, 2, "subgraphs", SUBGRAPHS_MAX, lambda part: _read_subgraph(part, reader, names))
+    top.end("top layer")
+    reader.end("graph file")
+    graph = Hypergraph(name, symbols, inputs, outputs, subgraphs)
+    check_graph(graph)
+    return graph
+
+
+def _many(reader: _Reader, size: int, what: str, bound: int, read: Callable[[_Reader], Part]) -> tuple[Part, ...]:
+    return tuple(read(reader) for _ in range(reader.count(size, what, bound)))
+
+
+def _read_symbol(reader: _Reader) -> Symbol:
+    return Symbol(reader.name("symbol"), reader.number(4, "symbol's low"), reader.number(4, "symbol's high"))
+
+
+def _read_port(reader: _Reader, symbols: list[str]) -> Port:
+    return Port(reader.name("tensor"), _read_type(reader, symbols))
+
+
+def _read_type(reader: _Reader, symbols: list[str]) -> TensorType:
+    code = reader.number(1, "dtype")
+    try:
+        dtype = dtype_by_code(code)
+    except UnknownDType as error:
+        raise UnknownTag("dtype", str(code)) from error
+    return TensorType(dtype, _many(reader, 1, "rank", RANK_MAX, lambda part: _read_dimension(part, symbols)))
+
+
+def _read_dimension(reader: _Reader, symbols: list[str]) -> Dimension:
+    tag, value = reader.number(1, "dimension"), reader.number(4, "dimension")
+    if tag == 0:
+        return value
+    if tag == 1 and value < len(symbols):
+        return symbols[value]
+    raise UnknownTag("dimension", f"tag {tag}, value {value}")
+
+
+def _read_subgraph(top: _Reader, operators: _Reader, symbols: list[str]) -> Subgraph:
+    name = top.name("subgraph")
+    inputs = _many(top, 1, "subgraph inputs", PORTS_MAX, lambda part: part.name("subgraph input"))
+    outputs = _many(
+        top,
+        1,
+        "subgraph outputs",
+        PORTS_MAX,
+        lambda part: SubgraphOutput(_read_port(part, symbols), part.number(4, "output's operator")),
+    )
+    root = top.take(32, "operators root")
+    count = top.count(4, "operators", OPERATORS_MAX)
+    if count == 0:
+        raise GraphTooLarge(f"operators of {name}", 0, f"1 .. {OPERATORS_MAX}")
+    subgraph = Subgraph(name, inputs, outputs, tuple(_read_operator(operators, symbols) for _ in range(count)))
+    if operators_root(subgraph, symbols) != root:
+        raise OperatorsRootMismatch(name, operators_root(subgraph, symbols), root)
+    return subgraph
+
+
+def _read_operator(reader: _Reader, symbols: list[str]) -> Operator:
+    code = reader.number(1, "operator")
+    if code not in RULE_BY_CODE:
+        raise UnknownOperator("operator", f"code {code}")
+    label = reader.name("operator's label")
+    tensors = _many(reader, 1, "operator's tensors", TENSORS_MAX, lambda part: _read_reference(part, symbols))
+    attributes = _many(
+        reader,
+        1,
+        "attributes",
+        ATTRIBUTES_MAX,
+        lambda part: int.from_bytes(part.take(8, "attribute"), "little", signed=True),
+    )
+    return Operator(RULE_BY_CODE[code], label, tensors, attributes)
+
+
+def _read_reference(reader: _Reader, symbols: list[str]) -> Reference:
+    tag = reader.number(1, "reference")
+    if tag == _INPUT:
+        return SubgraphInput(reader.number(4, "input"))
+    if tag == _OUTPUT:
+        return OperatorOutput(reader.number(4, "operator output"))
+    if tag == _CONSTANT:
+        return Constant(reader.take(32, "constant's root"), _read_type(reader, symbols))
+    raise UnknownTag("reference", str(tag))
+
+
+def _u32(value: int) -> bytes:
+    return value.to_bytes(4, "little")
+
+
+def _name(name: str) -> bytes:
+    raw = name.encode("ascii", "replace")
+    if not _NAME.fullmatch(raw):
+        raise BadName("name", name)
+    return bytes([len(raw)]) + raw
+
+
+def _type(tensor: TensorType, symbols: list[str]) -> bytes:
+    out = [bytes([tensor.dtype.code, len(tensor.shape)])]
+    out += [b"\0" + _u32(size) if isinstance(size, int) else b"\1" + _u32(symbols.index(size)) for size in tensor.shape]
+    return b"".join(out)
+
+
+def _port(port: Port, symbols: list[str]) -> bytes:
+    return _name(port.name) + _type(port.type, symbols)
