@@ -31,7 +31,7 @@ class TemplateRequest(_message.Message):
     def __init__(self, coinbase: _Optional[bytes] = ..., graphs: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Template(_message.Message):
-    __slots__ = ("id", "open", "opens_in_ms", "parent_hash", "seal_hash", "number", "timestamp", "difficulty", "base_fee", "chain_id", "nonce", "pending_nonce", "balance", "jobs")
+    __slots__ = ("id", "open", "opens_in_ms", "parent_hash", "seal_hash", "number", "timestamp", "difficulty", "base_fee", "chain_id", "nonce", "pending_nonce", "balance", "jobs", "genesis_hash")
     ID_FIELD_NUMBER: _ClassVar[int]
     OPEN_FIELD_NUMBER: _ClassVar[int]
     OPENS_IN_MS_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +46,7 @@ class Template(_message.Message):
     PENDING_NONCE_FIELD_NUMBER: _ClassVar[int]
     BALANCE_FIELD_NUMBER: _ClassVar[int]
     JOBS_FIELD_NUMBER: _ClassVar[int]
+    GENESIS_HASH_FIELD_NUMBER: _ClassVar[int]
     id: int
     open: bool
     opens_in_ms: int
@@ -60,7 +61,8 @@ class Template(_message.Message):
     pending_nonce: int
     balance: bytes
     jobs: _containers.RepeatedCompositeFieldContainer[JobOffer]
-    def __init__(self, id: _Optional[int] = ..., open: _Optional[bool] = ..., opens_in_ms: _Optional[int] = ..., parent_hash: _Optional[bytes] = ..., seal_hash: _Optional[bytes] = ..., number: _Optional[int] = ..., timestamp: _Optional[int] = ..., difficulty: _Optional[bytes] = ..., base_fee: _Optional[bytes] = ..., chain_id: _Optional[int] = ..., nonce: _Optional[int] = ..., pending_nonce: _Optional[int] = ..., balance: _Optional[bytes] = ..., jobs: _Optional[_Iterable[_Union[JobOffer, _Mapping]]] = ...) -> None: ...
+    genesis_hash: bytes
+    def __init__(self, id: _Optional[int] = ..., open: _Optional[bool] = ..., opens_in_ms: _Optional[int] = ..., parent_hash: _Optional[bytes] = ..., seal_hash: _Optional[bytes] = ..., number: _Optional[int] = ..., timestamp: _Optional[int] = ..., difficulty: _Optional[bytes] = ..., base_fee: _Optional[bytes] = ..., chain_id: _Optional[int] = ..., nonce: _Optional[int] = ..., pending_nonce: _Optional[int] = ..., balance: _Optional[bytes] = ..., jobs: _Optional[_Iterable[_Union[JobOffer, _Mapping]]] = ..., genesis_hash: _Optional[bytes] = ...) -> None: ...
 
 class JobOffer(_message.Message):
     __slots__ = ("id", "graph", "status", "fee", "deadline", "ready_at")
@@ -85,7 +87,7 @@ class JobRequest(_message.Message):
     def __init__(self, id: _Optional[int] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("id", "graph", "symbols", "input", "provider", "status", "deadline", "fee", "requester", "commitment")
+    __slots__ = ("id", "graph", "symbols", "input", "provider", "status", "deadline", "fee", "requester", "output")
     ID_FIELD_NUMBER: _ClassVar[int]
     GRAPH_FIELD_NUMBER: _ClassVar[int]
     SYMBOLS_FIELD_NUMBER: _ClassVar[int]
@@ -95,7 +97,7 @@ class Job(_message.Message):
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
     FEE_FIELD_NUMBER: _ClassVar[int]
     REQUESTER_FIELD_NUMBER: _ClassVar[int]
-    COMMITMENT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
     id: int
     graph: bytes
     symbols: _containers.RepeatedScalarFieldContainer[int]
@@ -105,8 +107,8 @@ class Job(_message.Message):
     deadline: int
     fee: bytes
     requester: bytes
-    commitment: bytes
-    def __init__(self, id: _Optional[int] = ..., graph: _Optional[bytes] = ..., symbols: _Optional[_Iterable[int]] = ..., input: _Optional[bytes] = ..., provider: _Optional[bytes] = ..., status: _Optional[_Union[JobStatus, str]] = ..., deadline: _Optional[int] = ..., fee: _Optional[bytes] = ..., requester: _Optional[bytes] = ..., commitment: _Optional[bytes] = ...) -> None: ...
+    output: bytes
+    def __init__(self, id: _Optional[int] = ..., graph: _Optional[bytes] = ..., symbols: _Optional[_Iterable[int]] = ..., input: _Optional[bytes] = ..., provider: _Optional[bytes] = ..., status: _Optional[_Union[JobStatus, str]] = ..., deadline: _Optional[int] = ..., fee: _Optional[bytes] = ..., requester: _Optional[bytes] = ..., output: _Optional[bytes] = ...) -> None: ...
 
 class Ticket(_message.Message):
     __slots__ = ("template_id", "nonce", "certificate")

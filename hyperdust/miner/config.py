@@ -1,0 +1,35 @@
+"""What a miner is told at start: one value."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from eth_account.signers.local import LocalAccount
+
+from hyperdust.paths import state_dir
+
+
+@dataclass(frozen=True, slots=True)
+class MinerConfig:
+    """Options of `hyperdust miner`."""
+
+    account: LocalAccount
+    """Key that seals blocks, provides jobs and pays for its transactions."""
+    graph: str = "minilm"
+    """Name of the graph that it serves and mines with."""
+    rpc: str = "http://127.0.0.1:8545"
+    """JSON-RPC of a node, for bonding alone."""
+    work_grpc: str = "127.0.0.1:8547"
+    """The node's work API."""
+    backend: str = "native"
+    """What computes the operators that are not mined."""
+    fault: int | None = None
+    """Devnet only: corrupt one value of this operator's output in each job."""
+    data_dir: Path = field(default_factory=lambda: state_dir() / "miner")
+    """Folder of the journals of unfinished jobs; made where it is missing."""
+    bond: bool = True
+    """Whether to bond the key and serve the graph; without, it only mines."""
+
+    @property
+    def coinbase(self) -> bytes:
+        """Address of the key."""
+        return bytes.fromhex(self.account.address[2:])

@@ -1,0 +1,226 @@
+"""A provider's side of a job: execute it, submit, reveal, settle. Every step may be cut short and is taken up again."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import structlog
+from eth_abi.abi import encode
+from eth_account.signers.local import LocalAccount
+
+from chain.errors import HyperdustError, Malformed
+from chain.hashing import keccak256
+from chain.params import JOB_MARKET
+from hyperdust.contracts_abi import encode_call
+from hyperdust.miner.client import WorkClient, WorkUnreachable
+from hyperdust.miner.draw import Drawer, Found
+from hyperdust.miner.journal import Entry, Journal
+from hyperdust.proto import work_pb2 as messages
+from pouw.execution import Backend, Tensor, decode_tensors, encode_tensors, run, subgraph_root, trace_root
+from pouw.hypergraph import Hypergraph
+from pouw.operators.rules import MATMUL
+
+log = structlog.get_logger()
+
+REQUESTED, CLAIMED, REVEALED = 1, 2, 3
+MAX_ATTEMPTS: Final = 3
+MAX_WAIT_FOR_TEMPLATE_MS: Final = 15_000
+_MAX_TRANSACTION_GAS: Final = 1 << 24  # EIP-7825
+_SUBMIT_GAS: Final = (600_000, 24_000)  # fixed; per word of output: a cold slot, its log and its calldata
+_STEP_GAS: Final = 1_000_000
+_MIN_TIP: Final = 1_000  # wei a gas; a tenth of the base fee once that is more
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an execution gave."""
+
+    output: bytes
+    trace_root: bytes
+    roots: tuple[bytes, ...]
+
+
+@dataclass(slots=True)
+class Provider:
+    """Takes the steps that templates offer. One thread."""
+
+    account: LocalAccount
+    graph_id: bytes
+    graph: Hypergraph
+    constants: Mapping[bytes, Tensor]
+    backend: Backend
+    drawer: Drawer
+    client: WorkClient
+    journal: Journal
+    hand_in: Callable[[Found], None]
+    fault: int | None = None
+
+    def act(self, template: messages.Template) -> bool:
+        """Take the steps that a template offers, at most one execution; True if another execution waits."""
+        self.journal.keep_only({offer.id for offer in template.jobs})
+        executed = False
+        for offer in sorted(template.jobs, key=lambda offer: -offer.status):
+            if template.number < offer.ready_at or self._is_under_way(offer, template):
+                continue
+            if offer.status == REQUESTED and not self.journal.get(offer.id).trace_root:
+                if executed:
+                    return True
+                executed = True
+            self._take_step(offer, template)
+        return False
+
+    def execute(self, job: messages.Job) -> Answer:
+        """Run the graph; mine on its products as far as a template is open.
+
+        Raises:
+            Invalid: the job's input is none of this graph.
+        """
+        names = [symbol.name for symbol in self.graph.symbols]
+        if len(job.symbols) != len(names):
+            raise Malformed("job", f"{len(job.symbols)} symbols, the graph has {len(names)}")
+        symbols = dict(zip(names, job.symbols, strict=True))
+        self.graph.check_symbols(symbols)
+        ports = self.graph.inputs
+        types = [port.type for port in ports]
+        execution = run(
+            self.graph,
+            self.constants,
+            dict(zip((port.name for port in ports), decode_tensors(types, symbols, job.input), strict=True)),
+            symbols,
+            self.backend,
+            matmul_hook=lambda operator, a, b: self._multiply(operator, a, b, job.id),
+            on_output=None if self.fault is None else self._corrupt,
+        )
+        output = encode_tensors(list(execution.outputs.values()))
+        roots = tuple(subgraph_root(outputs) for outputs in execution.subgraph_outputs)
+        return Answer(output, trace_root(execution), roots)
+
+    def _is_under_way(self, offer: messages.JobOffer, template: messages.Template) -> bool:
+        """Whether this step's transaction was signed and may still be mined; sends it again where the pool lost it."""
+        entry = self.journal.get(offer.id)
+        if entry.status != offer.status:
+            return False
+        if entry.failed or entry.nonce < 0:
+            return entry.failed
+        if entry.nonce < template.nonce:  # mined, and the job did not move: it was reverted
+            entry.attempts += 1
+            entry.nonce = -1
+            entry.failed = entry.attempts >= MAX_ATTEMPTS
+            self.journal.put(entry)
+            log.warning("step had no effect", job=offer.id, status=offer.status, attempts=entry.attempts)
+            return entry.failed
+        base_fee = int.from_bytes(template.base_fee, "big")
+        if entry.max_fee < base_fee:
+            self._sign(entry, offer.status, self._call_of(offer, entry), template, nonce=entry.nonce)
+            self._send(entry)
+        elif template.pending_nonce <= entry.nonce:
+            self._send(entry)
+        return True
+
+    def _take_step(self, offer: messages.JobOffer, template: messages.Template) -> None:
+        entry = self.journal.get(offer.id)
+        if entry.status > offer.status:  # a reorganisation took a step back
+            entry.nonce = -1
+        try:
+            if offer.status in {REQUESTED, CLAIMED} and not entry.trace_root:
+                self._wait_for_template(template)
+                self._answer(entry)
+            self._sign(entry, offer.status, self._call_of(offer, entry), self.client.latest or template)
+            self._send(entry)
+        except WorkUnreachable as error:
+            log.warning("job step waits for the node", job=offer.id, reason=str(error))
+        except HyperdustError as error:
+            log.warning("job cannot be executed", job=offer.id, reason=str(error))
+            entry.status, entry.nonce, entry.failed = offer.status, -1, True
+            self.journal.put(entry)
+
+    def _wait_for_template(self, template: messages.Template) -> None:
+        """A job's products are its draws: begin when there is a template to draw on, if one comes soon."""
+        if not template.open and template.opens_in_ms <= MAX_WAIT_FOR_TEMPLATE_MS:
+            self.client.wait_for_work(template.opens_in_ms / 1_000 + 1)
+
+    def _answer(self, entry: Entry) -> None:
+        job = self.client.get_job(entry.job)
+        if not job.input:
+            raise Malformed("job", "the node does not know its input")
+        answer = self.execute(job)
+        entry.trace_root = answer.trace_root.hex()
+        entry.roots = [root.hex() for root in answer.roots]
+        entry.output = answer.output.hex()
+        self.journal.put(entry)
+        log.info(
+            "job done",
+            job=entry.job,
+            trace_root="0x" + entry.trace_root,
+            macs_per_s=self.drawer.effort.macs_per_second(),
+        )
+
+    def _call_of(self, offer: messages.JobOffer, entry: Entry) -> bytes:
+        root = bytes.fromhex(entry.trace_root)
+        if offer.status == REQUESTED:
+            commitment = keccak256(encode(["bytes32", "address"], [root, self.account.address]))
+            return encode_call("JobMarket", "submit", offer.id, bytes.fromhex(entry.output), commitment)
+        if offer.status == CLAIMED:
+            return encode_call("JobMarket", "reveal", offer.id, root)
+        return encode_call("JobMarket", "settle", offer.id)
+
+    def _sign(
+        self, entry: Entry, status: int, data: bytes, template: messages.Template, nonce: int | None = None
+    ) -> None:
+        base_fee = int.from_bytes(template.base_fee, "big")
+        # A replacement has to pay a tenth more of both.
+        floor = (entry.max_fee * 5 // 4, entry.tip * 5 // 4) if nonce is not None else (0, 0)
+        tip = max(_MIN_TIP, base_fee // 10, floor[1])
+        max_fee = max(2 * base_fee + tip, floor[0])
+        words = (len(data) + 31) // 32
+        gas = min(_SUBMIT_GAS[0] + _SUBMIT_GAS[1] * words, _MAX_TRANSACTION_GAS) if status == REQUESTED else _STEP_GAS
+        if nonce is None:
+            ours = self.journal.highest_nonce() + 1  # signed since the template was made
+            nonce = ours if template.pending_nonce <= ours <= template.pending_nonce + 8 else template.pending_nonce
+        signed: Any = self.account.sign_transaction(
+            {
+                "type": 2,
+                "chainId": template.chain_id,
+                "nonce": nonce,
+                "maxFeePerGas": max_fee,
+                "maxPriorityFeePerGas": tip,
+                "gas": gas,
+                "to": JOB_MARKET,
+                "value": 0,
+                "data": data,
+            }
+        )
+        if entry.status != status:
+            entry.attempts, entry.failed = 0, False
+        entry.status, entry.nonce, entry.max_fee, entry.tip = status, nonce, max_fee, tip
+        entry.raw = bytes(signed.raw_transaction).hex()
+        self.journal.put(entry)
+
+    def _send(self, entry: Entry) -> None:
+        result = messages.Result(
+            job=entry.job,
+            output=bytes.fromhex(entry.output),
+            trace_root=bytes.fromhex(entry.trace_root),
+            subgraph_roots=[bytes.fromhex(root) for root in entry.roots],
+            transactions=[bytes.fromhex(entry.raw)],
+        )
+        verdict = self.client.submit_result(result)
+        if not verdict.accepted:
+            log.warning("result refused", job=entry.job, rule=verdict.rule, reason=verdict.text)
+
+    def _multiply(self, operator: int, a: Tensor, b_transposed: Tensor, job: int) -> Tensor:
+        work = self.client.work()
+        if work is None or operator not in self.drawer.operands:
+            return self.backend.compute(MATMUL, (a, b_transposed), (1,))
+        product, found = self.drawer.multiply(work, operator, a.astype(np.int8, copy=False), job)
+        if found is not None:
+            self.hand_in(found)
+        return product
+
+    def _corrupt(self, operator: int, output: Tensor) -> Tensor:
+        if operator != self.fault:
+            return output
+        wrong = output.copy()
+        wrong.reshape(-1)[0] ^= 1  # stays within any bounds that hold an even and the next odd number
+        return wrong

@@ -1,0 +1,193 @@
+"""The miner's loop: jobs first, then draws with rows of its own; tickets leave from a thread of their own."""
+
+import queue
+import signal
+import threading
+import time
+from typing import Final
+
+import structlog
+
+from chain.errors import NodeFault
+from chain.params import DEVNET_CHAIN_IDS
+from hyperdust.graph import LoadedGraph, load_graph
+from hyperdust.miner.bonding import keep_bonding
+from hyperdust.miner.client import WorkClient, WorkUnreachable
+from hyperdust.miner.config import MinerConfig
+from hyperdust.miner.draw import Drawer, Effort, Found, Work
+from hyperdust.miner.jobs import Provider
+from hyperdust.miner.journal import Journal
+from hyperdust.proto import work_pb2 as messages
+from pouw.backends.registry import BackendUnavailable, BackendWrong, load_backend
+from pouw.execution import Backend
+
+log = structlog.get_logger()
+
+_IDLE_S: Final = 1.0
+_REPORT_S: Final = 30.0
+_REFUSED_PAUSE_S: Final = (1.0, 10.0)
+
+
+class FaultRefused(NodeFault):
+    """`--fault` outside of a devnet."""
+
+
+def run_miner(config: MinerConfig, stop: threading.Event | None = None) -> None:
+    """Mine and provide until SIGINT, SIGTERM or `stop`.
+
+    Raises:
+        NodeFault: graph, weights or backend are not on this machine; a fault is asked for on a real chain.
+    """
+    ended = stop or threading.Event()
+    if threading.current_thread() is threading.main_thread():
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, lambda *_: ended.set())
+    loaded = load_graph(config.graph)
+    miner = Miner(config, loaded, choose_backend(config.backend), ended)
+    miner.run()
+
+
+def choose_backend(name: str) -> Backend:
+    """The backend asked for, or numpy where it cannot serve.
+
+    Raises:
+        BackendUnavailable, BackendWrong: neither serves.
+    """
+    try:
+        return load_backend(name)
+    except (BackendUnavailable, BackendWrong) as error:
+        if name == "numpy":
+            raise
+        log.warning("backend cannot serve, using numpy", backend=name, reason=str(error))
+        return load_backend("numpy")
+
+
+def bench(graph: str = "minilm", seconds: float = 3.0) -> Effort:
+    """Draw for some seconds on a made-up template; returns what was multiplied."""
+    drawer = _drawer(load_graph(graph), bytes(31) + b"\1")
+    work = Work(1, bytes(32), bytes(32), 1, 1 << 40)
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        drawer.draw(work)
+    return drawer.effort
+
+
+def _drawer(loaded: LoadedGraph, private_key: bytes) -> Drawer:
+    operands = {operand.operator: operand for operand in loaded.graph.mining_operands()}
+    return Drawer(loaded.graph_id, operands, loaded.constants, private_key)
+
+
+class Miner:
+    """The role's parts, wired. `run` is called once."""
+
+    def __init__(self, config: MinerConfig, loaded: LoadedGraph, backend: Backend, stop: threading.Event) -> None:
+        self._config = config
+        self._loaded = loaded
+        self._backend = backend
+        self._stop = stop
+        self._drawer = _drawer(loaded, bytes(config.account.key))
+        self._client = WorkClient(config.work_grpc, config.coinbase, (loaded.graph_id,))
+        self._tickets: queue.Queue[Found | None] = queue.Queue(maxsize=16)
+        self._provider: Provider | None = None
+        self._genesis_hash = b""
+        self._reported_at = time.monotonic()
+
+    def run(self) -> None:
+        """Loop until stopped.
+
+        Raises:
+            FaultRefused
+        """
+        log.info(
+            "miner",
+            coinbase=self._config.account.address,
+            graph=self._config.graph,
+            backend=self._backend.name,
+            products=len(self._drawer.operands),
+        )
+        threads = [threading.Thread(target=self._hand_in_tickets, name="tickets")]
+        if self._config.bond:
+            arguments = (self._config, self._loaded.graph_id, self._stop)
+            threads.append(threading.Thread(target=keep_bonding, args=arguments, name="bonding", daemon=True))
+        self._client.start()
+        for thread in threads:
+            thread.start()
+        try:
+            self._loop()
+        finally:
+            self._stop.set()
+            self._client.close()
+            self._tickets.put(None)
+            threads[0].join(timeout=5)
+            log.info("miner stopped", macs_per_s=self._drawer.effort.macs_per_second())
+
+    def _loop(self) -> None:
+        acted: messages.Template | None = None
+        while not self._stop.is_set():
+            template = self._client.latest
+            if template is not None and template is not acted:
+                acted = None if self._provider_on(template).act(template) else template
+                continue
+            work = self._client.work()
+            if work is None:
+                self._client.wait(template, _IDLE_S)
+                continue
+            found = self._drawer.draw(work)
+            if found is not None:
+                self._hand_in(found)
+            self._report()
+
+    def _provider_on(self, template: messages.Template) -> Provider:
+        """The provider on the template's chain: journals of different chains never mix."""
+        if self._provider is None or self._genesis_hash != template.genesis_hash:
+            if self._config.fault is not None and template.chain_id not in DEVNET_CHAIN_IDS:
+                raise FaultRefused(f"--fault is for a devnet; this is chain {template.chain_id}")
+            self._genesis_hash = bytes(template.genesis_hash)
+            name = f"{self._genesis_hash.hex()[:16]}-{self._config.coinbase.hex()}.json"
+            self._provider = Provider(
+                self._config.account,
+                self._loaded.graph_id,
+                self._loaded.graph,
+                self._loaded.constants,
+                self._backend,
+                self._drawer,
+                self._client,
+                Journal(self._config.data_dir / name),
+                self._hand_in,
+                self._config.fault,
+            )
+        return self._provider
+
+    def _hand_in(self, found: Found) -> None:
+        """Queue a ticket and stop drawing on its template: one block is all that it can give."""
+        self._client.spend(found.work.template_id)
+        try:
+            self._tickets.put_nowait(found)
+        except queue.Full:
+            log.warning("ticket dropped: the node does not answer", number=found.work.number)
+
+    def _hand_in_tickets(self) -> None:
+        pause_s = _REFUSED_PAUSE_S[0]
+        while (found := self._tickets.get()) is not None:
+            try:
+                verdict = self._client.submit_ticket(found.work.template_id, found.nonce, found.certificate)
+            except WorkUnreachable as error:
+                log.warning("ticket not handed in", number=found.work.number, reason=str(error))
+                self._client.unspend(found.work.template_id)
+                continue
+            if verdict.accepted:
+                pause_s = _REFUSED_PAUSE_S[0]
+                log.info("ticket", number=found.work.number, job=found.label, hash="0x" + verdict.block_hash.hex())
+            elif verdict.rule in {"Stale", "UnknownTemplate"}:
+                log.info("ticket too late", number=found.work.number, reason=verdict.text)
+            else:
+                log.warning("ticket refused", number=found.work.number, rule=verdict.rule, reason=verdict.text)
+                self._stop.wait(pause_s)
+                pause_s = min(2 * pause_s, _REFUSED_PAUSE_S[1])
+                self._client.unspend(found.work.template_id)
+
+    def _report(self) -> None:
+        if time.monotonic() - self._reported_at >= _REPORT_S:
+            self._reported_at = time.monotonic()
+            effort = self._drawer.effort
+            log.info("mining", macs_per_s=effort.macs_per_second(), products=effort.products)
