@@ -23,7 +23,6 @@ from chain.errors import HyperdustError, NodeFault
 from chain.params import DEVNET_CHAIN_IDS
 from hyperdust import job
 from hyperdust.contracts_abi import ADDRESSES
-from hyperdust.graph import input_bytes
 from hyperdust.rpc_client import RpcClient, Unreachable
 from hyperdust.supervisor import Role, Supervisor
 from hyperdust.wallet import DEVNET_MNEMONIC, WEI_PER_BTC, role_key, show_btc, user_key
@@ -161,6 +160,8 @@ class Devnet:
         return ours <= bonded
 
     def _first_job(self, client: RpcClient) -> Mapping[str, Any]:
+        from hyperdust.graph import input_bytes  # noqa: PLC0415  # loads while the processes start
+
         question = input_bytes("minilm", _FIRST_JOB, None)
         return job.ask(
             client,
@@ -308,6 +309,8 @@ def _roles(config: DevnetConfig, genesis: Mapping[str, Any], ports: Ports) -> li
                 "miner",
                 "--graph",
                 "minilm",
+                "--data-dir",
+                str(config.data_dir / f"miner{index}"),
                 "--rpc",
                 f"http://127.0.0.1:{named['rpc']}",
                 "--work-grpc",
@@ -334,8 +337,8 @@ def _locked(data_dir: Path) -> Iterator[None]:
 def _wipe(data_dir: Path) -> None:
     # Only what a devnet wrote, and only where one did.
     if (data_dir / "genesis.json").exists():
-        for name in ("node0", "logs"):
-            shutil.rmtree(data_dir / name, ignore_errors=True)
+        for folder in (*data_dir.glob("node*"), *data_dir.glob("miner*"), data_dir / "logs"):
+            shutil.rmtree(folder, ignore_errors=True)
         (data_dir / "genesis.json").unlink()
 
 

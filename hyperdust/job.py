@@ -167,7 +167,8 @@ def _deadline(client: RpcClient, graph: bytes, symbols: tuple[int, ...]) -> int:
     (longest,) = _view(client, "JobMarket", "max_deadline")
     (shortest,) = _view(client, "JobMarket", "shortest_deadline", graph, list(symbols))
     # Some blocks may pass before the request is in one.
-    return client.quantity("eth_blockNumber") + min(longest, max(_DEADLINE_BLOCKS, 2 * shortest))
+    blocks: int = min(longest, max(_DEADLINE_BLOCKS, 2 * shortest))
+    return client.quantity("eth_blockNumber") + blocks
 
 
 def _job_of(receipt: Mapping[str, Any]) -> int:

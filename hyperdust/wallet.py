@@ -114,7 +114,7 @@ def open_keystore(path: Path, password: str) -> LocalAccount:
         account: LocalAccount = Account.from_key(Account.decrypt(path.read_text(encoding="utf-8"), password))
     except FileNotFoundError as error:
         raise WalletError(f"there is no keystore {path}; `hyperdust wallet list` shows those that are") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         reason = "wrong password" if "MAC mismatch" in str(error) else f"not a keystore file ({error})"
         raise WalletError(f"{path}: {reason}") from error
     return account
@@ -161,11 +161,17 @@ def parse_address(text: str) -> bytes:
     Raises:
         WalletError: it is none.
     """
-    from eth_utils.address import is_address  # noqa: PLC0415  # loads py-evm's toolbox; most commands need none of it
+    from eth_utils.address import to_checksum_address  # noqa: PLC0415  # most commands need none of it
 
-    if not text.startswith("0x") or not is_address(text):
+    digits = text.removeprefix("0x")
+    try:
+        address = bytes.fromhex(digits)
+        wrong = digits not in {digits.lower(), digits.upper()} and to_checksum_address(address) != text
+    except ValueError:
+        address, wrong = b"", True
+    if wrong or len(address) != 20 or not text.startswith("0x"):
         raise WalletError(f"{text!r} is no address: 0x and 40 hex digits are expected, with a right checksum")
-    return bytes.fromhex(text[2:])
+    return address
 
 
 def send(client: RpcClient, account: LocalAccount, to: bytes, value: int) -> Mapping[str, Any]:

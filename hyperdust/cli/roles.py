@@ -132,6 +132,9 @@ def node(
 
 def miner(
     graph: Annotated[str, typer.Option("--graph", help="Graph to serve and to mine with.")] = "minilm",
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="Journal of unfinished jobs. Default: a folder of yours.")
+    ] = None,
     rpc: Rpc = DEFAULT_RPC,
     work_grpc: Annotated[
         str, typer.Option("--work-grpc", metavar="HOST:PORT", help="Work API of the node.")
@@ -149,6 +152,7 @@ def miner(
     fault: Annotated[
         int | None, typer.Option("--fault", min=0, help="Devnet only: corrupt one value of this operator in each job.")
     ] = None,
+    bond: Annotated[bool, typer.Option("--bond/--no-bond", help="Bond the key if needed, to serve jobs.")] = True,
     log_level: Level = LogLevel.INFO,
     log_format: Form = LogFormat.CONSOLE,
 ) -> None:
@@ -161,6 +165,7 @@ def miner(
     from hyperdust.cli.options import read_password
     from hyperdust.logging import set_up
     from hyperdust.miner import MinerConfig, run_miner
+    from hyperdust.paths import state_dir
     from hyperdust.rpc_client import RpcClient
     from hyperdust.wallet import load_account
 
@@ -170,7 +175,18 @@ def miner(
         if keystore is None and key is None:
             raise UsageFault("a miner needs its own key; give --keystore FILE (`hyperdust wallet new` makes one)")
         account = load_account(client.quantity("eth_chainId"), keystore, key, lambda: read_password(password_file))
-    run_miner(MinerConfig(rpc=rpc, work_grpc=work_grpc, account=account, graph=graph, backend=backend, fault=fault))
+    run_miner(
+        MinerConfig(
+            data_dir=data_dir or state_dir() / "miner",
+            account=account,
+            graph=graph,
+            rpc=rpc,
+            work_grpc=work_grpc,
+            backend=backend,
+            fault=fault,
+            bond=bond,
+        )
+    )
 
 
 def follow_supervisor() -> None:
