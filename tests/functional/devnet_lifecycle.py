@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from functools import partial
 
 import psutil
 import pytest
@@ -83,6 +84,10 @@ def read(ready):
     return json.loads(ready.read_text())
 
 
+def replaced(ready, kind, pid):
+    return read(ready)["pids"][kind] not in ([], [pid])
+
+
 def block(client, number):
     found = client.call("eth_getBlockByNumber", hex(number), False)
     return found and found["hash"]
@@ -115,7 +120,9 @@ def test_start_ready_file_resume_and_stop(tmp_path):
             hashes = {number: block(client, number) for number in range(head + 1)}
         # A second devnet on the same ports names the port; on the same folder, the folder.
         (tmp_path / "other").mkdir()
-        refused = subprocess.run(command(tmp_path / "other", port), capture_output=True, text=True, timeout=60)
+        refused = subprocess.run(
+            command(tmp_path / "other", port), capture_output=True, text=True, timeout=60, check=False
+        )
         assert refused.returncode == 1
         assert f"port {port} (rpc) is taken" in refused.stderr
         assert "--rpc-port" in refused.stderr
@@ -164,7 +171,7 @@ def test_kill_9_of_node_and_miner_at_random_moments_loses_nothing(tmp_path):
                 seen |= {n: block(client, n) for n in range(max(seen, default=-1) + 1, number + 1)}
             (pid,) = read(ready)["pids"][kind]
             os.kill(pid, signal.SIGKILL)
-            wait_for(f"a new {kind} (kill {kill})", lambda: read(ready)["pids"][kind] not in ([], [pid]), 30)
+            wait_for(f"a new {kind} (kill {kill})", partial(replaced, ready, kind, pid), 30)
             wait_for(f"the node (kill {kill})", lambda: head() is not None, 30)
             assert head() >= max(seen, default=0), f"the head went back, seed {seed}"
             check_history()
