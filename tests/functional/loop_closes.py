@@ -37,7 +37,9 @@ def sentence() -> str:
 
 @pytest.fixture(scope="module")
 def job(devnet, sentence) -> dict[str, Any]:
-    return hyperdust("job", "ask", "--graph", "minilm", "--text", sentence, "--wait", "final", "--rpc", devnet.rpc, "--json")
+    return hyperdust(
+        "job", "ask", "--graph", "minilm", "--text", sentence, "--wait", "final", "--rpc", devnet.rpc, "--json"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,9 @@ def test_a_contract_reads_the_whole_answer(devnet, job) -> None:
         client.send_transaction(account, reader, selector("read(uint256)") + int(job["job"]).to_bytes(32, "big"))
         element = selector("element(uint256)")
         answer = np.asarray(job["output"]).ravel()
-        read = [int.from_bytes(client.view(reader, element + i.to_bytes(32, "big")), "big", signed=True) for i in range(384)]
+        read = [
+            int.from_bytes(client.view(reader, element + i.to_bytes(32, "big")), "big", signed=True) for i in range(384)
+        ]
         assert read == answer.tolist()
 
 
@@ -76,7 +80,9 @@ def test_forty_blocks_later_every_certificate_verifies_and_work_was_credited(dev
     certificates = [devnet.request("hyperdust_getCertificate", hex(number)) for number in range(1, first + 41)]
     assert all(certificate is not None for certificate in certificates)
     for certificate in certificates:
-        target = 2**256 // int(devnet.request("eth_getBlockByNumber", hex(certificates.index(certificate) + 1), False)["difficulty"], 16)
+        target = 2**256 // int(
+            devnet.request("eth_getBlockByNumber", hex(certificates.index(certificate) + 1), False)["difficulty"], 16
+        )
         k, r = certificate["k"], certificate["r"]
         assert int(certificate["ticket"], 16) <= target * 256 * (k - k % r)
     assert any(certificate["creditSpent"] for certificate in certificates)
