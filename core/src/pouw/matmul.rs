@@ -7,9 +7,10 @@ use numpy::{PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use rayon::prelude::*;
+use std::sync::Mutex;
 
-/// Below this many multiply-accumulates a product stays on the calling thread.
-const SERIAL_MACS: usize = 1 << 20;
+/// Below this many multiply-accumulates waking other threads costs more than they save (about 40 us).
+pub const SERIAL_MACS: usize = 1 << 24;
 /// int32 holds k products of full-range int8 up to here.
 pub const MAX_K: usize = 131_071;
 
@@ -77,6 +78,13 @@ impl<T> Shared<T> {
     pub fn new(slice: &mut [T]) -> Self {
         Shared(slice.as_mut_ptr())
     }
+
+    /// # Safety
+    /// The part lies inside of the slice, which is still borrowed, and no other thread has it.
+    pub unsafe fn part<'a>(self, from: usize, len: usize) -> &'a mut [T] {
+        // SAFETY: the caller's.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(from), len) }
+    }
 }
 
 /// Copy a block into `out[m][n]` at its first row and first panel.
@@ -105,29 +113,63 @@ pub unsafe fn write_rows(
     }
 }
 
-/// A with 128 added to every entry, rows padded to whole groups of 4.
-pub fn offset_rows(a: &[i8], m: usize, k: usize, groups: usize) -> Vec<u8> {
-    let width = 4 * groups;
-    let mut out = vec![0u8; m * width];
-    if k > 0 {
-        let fill = |(row, source): (&mut [u8], &[i8])| {
-            for (to, from) in row.iter_mut().zip(source) {
-                *to = *from as u8 ^ 0x80;
-            }
-        };
-        if m * k < SERIAL_MACS {
-            out.chunks_mut(width).zip(a.chunks(k)).for_each(fill);
-        } else {
-            out.par_chunks_mut(width)
-                .zip(a.par_chunks(k))
-                .for_each(fill);
-        }
+/// How a product runs: on which instructions, on how many threads.
+#[derive(Clone, Copy)]
+pub struct How {
+    pub path: Path,
+    pub parallel: bool,
+}
+
+/// Run tasks on all cores, or in order on this one.
+pub fn each(parallel: bool, tasks: usize, task: impl Fn(usize) + Sync + Send) {
+    if parallel {
+        (0..tasks).into_par_iter().for_each(task);
+    } else {
+        (0..tasks).for_each(task);
     }
-    out
+}
+
+/// Buffers that outlive a call: fresh pages cost as much as packing.
+pub struct Pool<T>(Mutex<Vec<T>>);
+
+impl<T: Default> Pool<T> {
+    pub fn new() -> Self {
+        Pool(Mutex::new(Vec::new()))
+    }
+
+    pub fn with<R>(&self, use_it: impl FnOnce(&mut T) -> R) -> R {
+        let taken = self.0.lock().ok().and_then(|mut held| held.pop());
+        let mut buffer = taken.unwrap_or_default();
+        let result = use_it(&mut buffer);
+        if let Ok(mut held) = self.0.lock() {
+            held.push(buffer);
+        }
+        result
+    }
+}
+
+/// A with 128 added to every entry, rows padded to whole groups of 4; B is zero under the padding.
+fn offset_rows(a: &[i8], m: usize, k: usize, groups: usize, parallel: bool, out: &mut Vec<u8>) {
+    let width = 4 * groups;
+    out.resize(m * width, 0);
+    if k == 0 {
+        return;
+    }
+    let fill = |(row, source): (&mut [u8], &[i8])| {
+        for (to, from) in row.iter_mut().zip(source) {
+            *to = *from as u8 ^ 0x80;
+        }
+    };
+    if parallel {
+        let rows = out.par_chunks_mut(width).zip(a.par_chunks(k));
+        rows.with_min_len(32).for_each(fill);
+    } else {
+        out.chunks_mut(width).zip(a.chunks(k)).for_each(fill);
+    }
 }
 
 /// `out[m][n] = A @ B` from offset rows.
-pub fn multiply(path: Path, rows: &[u8], m: usize, packed: &Packed, out: &mut [i32]) {
+pub fn multiply(how: How, rows: &[u8], m: usize, packed: &Packed, out: &mut [i32]) {
     let n = packed.n;
     assert!(out.len() == m * n && rows.len() == m * 4 * packed.groups);
     let width = 4 * packed.groups;
@@ -156,18 +198,13 @@ pub fn multiply(path: Path, rows: &[u8], m: usize, packed: &Packed, out: &mut [i
                 starts: &packed.starts[first_panel..first_panel + panels],
                 groups: packed.groups,
             };
-            kernel::run(path, &block, None::<&mut Fold<'_>>, &mut block_out);
+            kernel::run(how.path, &block, None::<&mut Fold<'_>>, &mut block_out);
             // SAFETY: `out` holds m * n; tasks differ in rows or panels.
             unsafe { write_rows(shared, n, row, count, first_panel, panels, &block_out) };
             row += count;
         }
     };
-    let tasks = panel_groups * row_tasks;
-    if m * n * packed.k < SERIAL_MACS {
-        (0..tasks).for_each(task);
-    } else {
-        (0..tasks).into_par_iter().for_each(task);
-    }
+    each(how.parallel, panel_groups * row_tasks, task);
 }
 
 /// Which path to take: the machine's best, or one named (tests compare them).
@@ -183,10 +220,20 @@ pub fn choose(name: Option<&str>) -> PyResult<Path> {
     }
 }
 
-pub fn product<'py>(
+/// Enter the thread pool once: every later step finds it awake.
+pub fn on_pool<R: Send>(parallel: bool, work: impl FnOnce() -> R + Send) -> R {
+    if parallel {
+        rayon::scope(|_| work())
+    } else {
+        work()
+    }
+}
+
+fn product<'py>(
     py: Python<'py>,
     a: &PyReadonlyArray2<'py, i8>,
     packed: &Packed,
+    rows: &Pool<Vec<u8>>,
     path: Path,
 ) -> PyResult<Bound<'py, PyArray2<i32>>> {
     let [m, k] = [a.shape()[0], a.shape()[1]];
@@ -197,19 +244,24 @@ pub fn product<'py>(
         )));
     }
     let a = a.as_slice()?;
-    let out = PyArray2::<i32>::zeros(py, [m, packed.n], false);
+    // SAFETY: the product writes every element before anyone sees the array.
+    let out = unsafe { PyArray2::<i32>::new(py, [m, packed.n], false) };
     {
         let mut writable = out.readwrite();
         let slice = writable.as_slice_mut()?;
-        py.detach(|| {
-            let rows = offset_rows(a, m, k, packed.groups);
-            multiply(path, &rows, m, packed, slice);
-        });
+        let parallel = m * packed.n * k >= SERIAL_MACS;
+        let work = || {
+            rows.with(|rows| {
+                offset_rows(a, m, k, packed.groups, parallel, rows);
+                multiply(How { path, parallel }, rows, m, packed, slice);
+            });
+        };
+        py.detach(|| on_pool(parallel, work));
     }
     Ok(out)
 }
 
-pub fn pack(py: Python<'_>, b_transposed: &PyReadonlyArray2<'_, i8>) -> PyResult<Packed> {
+fn pack(py: Python<'_>, b_transposed: &PyReadonlyArray2<'_, i8>) -> PyResult<Packed> {
     let [n, k] = [b_transposed.shape()[0], b_transposed.shape()[1]];
     if k > MAX_K {
         return Err(PyValueError::new_err(format!(
@@ -224,6 +276,7 @@ pub fn pack(py: Python<'_>, b_transposed: &PyReadonlyArray2<'_, i8>) -> PyResult
 #[pyclass(frozen)]
 struct PackedWeights {
     packed: Packed,
+    rows: Pool<Vec<u8>>,
 }
 
 #[pymethods]
@@ -232,6 +285,7 @@ impl PackedWeights {
     fn new(py: Python<'_>, b_transposed: PyReadonlyArray2<'_, i8>) -> PyResult<Self> {
         Ok(PackedWeights {
             packed: pack(py, &b_transposed)?,
+            rows: Pool::new(),
         })
     }
 
@@ -253,7 +307,7 @@ impl PackedWeights {
         a: PyReadonlyArray2<'py, i8>,
         path: Option<&str>,
     ) -> PyResult<Bound<'py, PyArray2<i32>>> {
-        product(py, &a, &self.packed, choose(path)?)
+        product(py, &a, &self.packed, &self.rows, choose(path)?)
     }
 }
 
@@ -267,7 +321,7 @@ fn matmul_i8<'py>(
     path: Option<&str>,
 ) -> PyResult<Bound<'py, PyArray2<i32>>> {
     let packed = pack(py, &b_transposed)?;
-    product(py, &a, &packed, choose(path)?)
+    product(py, &a, &packed, &Pool::new(), choose(path)?)
 }
 
 /// The path that this machine takes.

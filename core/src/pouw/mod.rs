@@ -3,14 +3,17 @@
 use pyo3::prelude::*;
 
 mod blake3_tree;
+mod gather;
 mod kernel;
 mod matmul;
 mod noise;
+mod operators;
 mod ticket;
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     blake3_tree::register(module)?;
     matmul::register(module)?;
+    operators::register(module)?;
     ticket::register(module)?;
     Ok(())
 }

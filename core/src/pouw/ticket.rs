@@ -7,16 +7,22 @@
 // Indices name rows, columns, panels: an enumerate would hide which.
 #![allow(clippy::needless_range_loop)]
 
+use super::gather::{self, WIDE};
 use super::kernel::{
     self, Block, Bytes64, Fold, Ints16, Line, PANELS, Path, ROWS, TILE, Words32, ZERO_INTS,
 };
-use super::matmul::{Packed, Shared, choose, multiply, write_rows};
+use super::matmul::{
+    How, Packed, Pool, SERIAL_MACS, Shared, choose, each, multiply, on_pool, write_rows,
+};
 use super::noise::{self, Cycles};
+use blake3::IncrementCounter;
+use blake3::platform::Platform;
 use numpy::{PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use rayon::prelude::*;
+use std::sync::Mutex;
 
 type Key = [u8; 32];
 type Lanes = [[Ints16; TILE]; PANELS];
@@ -52,7 +58,8 @@ impl Depth {
 struct Weights {
     depth: Depth,
     n: usize,
-    plain: Packed,
+    /// B in `[64 columns][k]`: what E_R gathers from.
+    by_depth: Vec<Bytes64>,
     noisy: Packed,
     /// F_L transposed, int8[r, k].
     factor: Packed,
@@ -81,7 +88,7 @@ impl Weights {
         Weights {
             depth,
             n,
-            plain: Packed::new(b_transposed, n, k),
+            by_depth: gather::transpose(b_transposed, n, k),
             factor: Packed::new(&factor, r, k),
             corrections: corrections(&noisy, depth),
             uniform: pairs_of_rows(&low, n, r),
@@ -131,66 +138,46 @@ fn pairs_of_rows(low: &[i8], n: usize, r: usize) -> Vec<Words32> {
     out
 }
 
-/// `E_R @ B` for one panel, as int16 pairs; at most 128 * 128 in absolute value.
-fn gather_columns(panel: &[Bytes64], permutations: &[u8], r: usize, out: &mut [Words32]) {
-    let mut sums = [ZERO_INTS; 128];
-    for (slice, permutation) in permutations.chunks_exact(r).enumerate() {
-        let lines = &panel[slice * r / 4..(slice + 1) * r / 4];
-        let mut before = step_of(&lines[r / 4 - 1], 3);
-        for (group, line) in lines.iter().enumerate() {
-            for step in 0..4 {
-                let now = step_of(line, step);
-                let sum = &mut sums[usize::from(permutation[4 * group + step])].0;
-                for column in 0..TILE {
-                    sum[column] += now[column] - before[column];
-                }
-                before = now;
-            }
-        }
-    }
-    for (pair, line) in out.iter_mut().enumerate() {
-        for column in 0..TILE {
-            line.0[2 * column] = sums[2 * pair].0[column] as i16;
-            line.0[2 * column + 1] = sums[2 * pair + 1].0[column] as i16;
-        }
-    }
-}
-
-#[inline(always)]
-fn step_of(line: &Bytes64, step: usize) -> [i32; TILE] {
-    std::array::from_fn(|column| i32::from(line.0[4 * column + step]))
-}
-
-/// A with its noise: what `mine` needs of the left operand.
-struct Rows {
+/// Rows of A with their noise, and what peels it off; kept between calls.
+#[derive(Default)]
+struct Scratch {
     /// A' offset by 128, `u8[m][4 * groups]`.
     noisy: Vec<u8>,
+    /// A' @ F_L, `i32[m][r]`.
+    small: Vec<i32>,
     /// `-(A' @ F_L) | -E_L` as int16 pairs, `[m][r]`.
     left: Vec<[i16; 2]>,
-    /// The permutations of E_R.
-    permutations: Vec<u8>,
+    /// `F_R | E_R @ B` as int16 pairs, `[panel][r]`.
+    right: Vec<Words32>,
 }
 
-fn prepare_rows(path: Path, a: &[i8], m: usize, weights: &Weights, key: &Key) -> Rows {
+fn prepare_rows(
+    how: How,
+    a: &[i8],
+    weights: &Weights,
+    key: &Key,
+    cycles: &Cycles,
+    scratch: &mut Scratch,
+) {
     let Depth { k, r } = weights.depth;
+    let m = a.len() / k;
     let width = 4 * weights.noisy.groups;
     let low = noise::uniform("E_L", key, 0, m, r);
-    let cycles = Cycles::new(
-        noise::permutations("E_R", key, weights.depth.slices(), r),
-        r,
-    );
-    let mut noisy = vec![0u8; m * width];
-    noisy
-        .par_chunks_mut(width)
-        .zip(a.par_chunks(k))
-        .zip(low.par_chunks(r))
-        .with_min_len(16)
-        .for_each(|((out, row), low)| noise::add(row, low, &cycles, 0x80, out));
-    let mut small = vec![0i32; m * r];
-    multiply(path, &noisy, m, &weights.factor, &mut small);
-    let mut left = Vec::with_capacity(m * r);
-    for (small, low) in small.chunks_exact(r).zip(low.chunks_exact(r)) {
+    scratch.noisy.resize(m * width, 0);
+    let rows = Shared::new(&mut scratch.noisy);
+    each(how.parallel, m / TILE, |tile| {
+        for row in tile * TILE..(tile + 1) * TILE {
+            // SAFETY: `noisy` holds m rows; tasks differ in tiles.
+            let out = unsafe { rows.part(row * width, width) };
+            noise::add(&a[row * k..][..k], &low[row * r..][..r], cycles, 0x80, out);
+        }
+    });
+    scratch.small.resize(m * r, 0);
+    multiply(how, &scratch.noisy, m, &weights.factor, &mut scratch.small);
+    scratch.left.clear();
+    for (small, low) in scratch.small.chunks_exact(r).zip(low.chunks_exact(r)) {
         // |A' @ F_L| <= 128 slices * 2 * 127 fits int16.
+        let left = &mut scratch.left;
         left.extend(
             small
                 .chunks_exact(2)
@@ -201,59 +188,83 @@ fn prepare_rows(path: Path, a: &[i8], m: usize, weights: &Weights, key: &Key) ->
                 .map(|two| [-i16::from(two[0]), -i16::from(two[1])]),
         );
     }
-    Rows {
-        noisy,
-        left,
-        permutations: cycles.plus,
-    }
+}
+
+fn prepare_columns(how: How, weights: &Weights, permutations: &[u8], scratch: &mut Scratch) {
+    let Depth { k, r } = weights.depth;
+    let panels = weights.noisy.panels();
+    scratch.right.resize(panels * r, Line([0i16; 32]));
+    let lines = Shared::new(&mut scratch.right);
+    each(how.parallel, panels.div_ceil(WIDE), |wide| {
+        let first = wide * WIDE;
+        let count = WIDE.min(panels - first);
+        // SAFETY: `right` holds all panels; tasks differ in panels.
+        let out = unsafe { lines.part(first * r, count * r) };
+        let uniform = &weights.uniform[first * r / 2..];
+        for (out, uniform) in out.chunks_exact_mut(r).zip(uniform.chunks_exact(r / 2)) {
+            out[..r / 2].copy_from_slice(uniform);
+        }
+        gather::run(
+            how.path,
+            &weights.by_depth[wide * k..(wide + 1) * k],
+            permutations,
+            r,
+            out,
+        );
+    });
 }
 
 fn mine_product(
-    path: Path,
+    how: How,
     a: &[i8],
-    m: usize,
     weights: &Weights,
     key: &Key,
     limit: &[u8; 32],
+    scratch: &mut Scratch,
     out: &mut [i32],
 ) -> Vec<Winner> {
+    let m = a.len() / weights.depth.k;
     assert!(out.len() == m * weights.n && m.is_multiple_of(TILE) && weights.n.is_multiple_of(TILE));
     let r = weights.depth.r;
-    let rows = prepare_rows(path, a, m, weights, key);
-    let mut right = vec![Line([0i16; 32]); weights.noisy.panels() * r];
-    right
-        .par_chunks_mut(r)
-        .enumerate()
-        .for_each(|(panel, lines)| {
-            let (uniform, gathered) = lines.split_at_mut(r / 2);
-            uniform.copy_from_slice(&weights.uniform[panel * r / 2..(panel + 1) * r / 2]);
-            gather_columns(weights.plain.panel(panel), &rows.permutations, r, gathered);
-        });
+    let permutations = noise::permutations("E_R", key, weights.depth.slices(), r);
+    let cycles = Cycles::new(permutations, r);
+    prepare_rows(how, a, weights, key, &cycles, scratch);
+    prepare_columns(how, weights, &cycles.plus, scratch);
+    let scratch = &*scratch;
     let row_tasks = (m / TILE).div_ceil(TILES_PER_TASK);
     let tasks = weights.noisy.panels().div_ceil(PANELS) * row_tasks;
     let shared = Shared::new(out);
-    let mut winners: Vec<Winner> = (0..tasks)
-        .into_par_iter()
-        .flat_map_iter(|task| {
-            let first_panel = task / row_tasks * PANELS;
-            let first_tile = task % row_tasks * TILES_PER_TASK;
-            let mut found = Vec::new();
-            for tile in first_tile..(first_tile + TILES_PER_TASK).min(m / TILE) {
-                // SAFETY: `out` holds m * n, asserted above; tasks differ in tiles or panels.
-                let lanes =
-                    unsafe { mine_tiles(path, weights, &rows, &right, tile, first_panel, shared) };
-                for (panel, lanes) in lanes.iter().enumerate() {
-                    if first_panel + panel < weights.noisy.panels() {
-                        let ticket = ticket_of(key, &lanes_of(lanes));
-                        if ticket <= *limit {
-                            found.push((tile, first_panel + panel, ticket));
-                        }
-                    }
-                }
+    let winners = Mutex::new(Vec::new());
+    each(how.parallel, tasks, |task| {
+        let first_panel = task / row_tasks * PANELS;
+        let first_tile = task % row_tasks * TILES_PER_TASK;
+        let panels = PANELS.min(weights.noisy.panels() - first_panel);
+        let mut lanes = [[0u8; 64]; TILES_PER_TASK * PANELS];
+        let mut count = 0;
+        for tile in first_tile..(first_tile + TILES_PER_TASK).min(m / TILE) {
+            // SAFETY: `out` holds m * n, asserted above; tasks differ in tiles or panels.
+            let partial =
+                unsafe { mine_tiles(how.path, weights, scratch, tile, first_panel, shared) };
+            for partial in &partial[..panels] {
+                lanes[count] = lanes_of(partial);
+                count += 1;
             }
-            found
-        })
-        .collect();
+        }
+        let mut tickets = [[0u8; 32]; TILES_PER_TASK * PANELS];
+        tickets_of(key, &lanes[..count], &mut tickets);
+        for (index, ticket) in tickets[..count].iter().enumerate() {
+            if ticket <= limit
+                && let Ok(mut winners) = winners.lock()
+            {
+                winners.push((
+                    first_tile + index / panels,
+                    first_panel + index % panels,
+                    *ticket,
+                ));
+            }
+        }
+    });
+    let mut winners = winners.into_inner().unwrap_or_default();
     winners.sort_unstable();
     winners
 }
@@ -265,8 +276,7 @@ fn mine_product(
 unsafe fn mine_tiles(
     path: Path,
     weights: &Weights,
-    rows: &Rows,
-    right: &[Words32],
+    scratch: &Scratch,
     tile: usize,
     first_panel: usize,
     out: Shared<i32>,
@@ -282,17 +292,18 @@ unsafe fn mine_tiles(
         let panel = first_panel + index;
         lines[index] = weights.noisy.panel(panel);
         corrections[index] = &weights.corrections[panel * slices..(panel + 1) * slices];
-        rights[index] = &right[panel * r..(panel + 1) * r];
+        rights[index] = &scratch.right[panel * r..(panel + 1) * r];
     }
     let mut lanes = NO_LANES;
     let mut block_out = [[ZERO_INTS; PANELS]; ROWS];
     for half in 0..TILE / ROWS {
         let first_row = tile * TILE + half * ROWS;
         let sources: [&[u8]; ROWS] = std::array::from_fn(|row| {
-            &rows.noisy[(first_row + row) * width..(first_row + row + 1) * width]
+            &scratch.noisy[(first_row + row) * width..(first_row + row + 1) * width]
         });
-        let lefts: [&[[i16; 2]]; ROWS] =
-            std::array::from_fn(|row| &rows.left[(first_row + row) * r..(first_row + row + 1) * r]);
+        let lefts: [&[[i16; 2]]; ROWS] = std::array::from_fn(|row| {
+            &scratch.left[(first_row + row) * r..(first_row + row + 1) * r]
+        });
         let mut part = NO_LANES;
         let block = Block {
             rows: &sources,
@@ -340,6 +351,28 @@ fn lanes_of(partial: &[Ints16; TILE]) -> [u8; 64] {
 
 fn ticket_of(key: &Key, lanes: &[u8; 64]) -> [u8; 32] {
     *blake3::keyed_hash(key, lanes).as_bytes()
+}
+
+/// The same for many tiles at once, side by side in the vector registers.
+fn tickets_of(key: &Key, lanes: &[[u8; 64]], out: &mut [[u8; 32]]) {
+    const MANY: usize = 16;
+    let words = std::array::from_fn(|word| {
+        u32::from_le_bytes([
+            key[4 * word],
+            key[4 * word + 1],
+            key[4 * word + 2],
+            key[4 * word + 3],
+        ])
+    });
+    let platform = Platform::detect();
+    for (lanes, out) in lanes.chunks(MANY).zip(out.chunks_mut(MANY)) {
+        let inputs: [&[u8; 64]; MANY] =
+            std::array::from_fn(|index| &lanes[index.min(lanes.len() - 1)]);
+        let hashes = out.as_flattened_mut();
+        let no = IncrementCounter::No;
+        // One block, one chunk, the root: BLAKE3's flags KEYED_HASH; CHUNK_START; CHUNK_END | ROOT.
+        platform.hash_many(&inputs[..lanes.len()], &words, 0, no, 16, 1, 2 | 8, hashes);
+    }
 }
 
 /// Lanes of one tile from its rows of A and of B transposed, `int8[16][k]` each.
@@ -417,6 +450,7 @@ fn key_of(bytes: &[u8], name: &str) -> PyResult<Key> {
 #[pyclass(frozen)]
 struct PreparedWeights {
     weights: Weights,
+    scratch: Pool<Scratch>,
 }
 
 #[pymethods]
@@ -438,7 +472,10 @@ impl PreparedWeights {
         let key = key_of(key_b, "key_B")?;
         let bytes = b_transposed.as_slice()?;
         let weights = py.detach(|| Weights::new(bytes, n, depth, &key));
-        Ok(PreparedWeights { weights })
+        Ok(PreparedWeights {
+            weights,
+            scratch: Pool::new(),
+        })
     }
 
     #[getter]
@@ -480,11 +517,27 @@ impl PreparedWeights {
         let key = key_of(key_a, "key_A")?;
         let limit = key_of(limit, "limit")?;
         let a = a.as_slice()?;
-        let out = PyArray2::<i32>::zeros(py, [m, self.weights.n], false);
+        // SAFETY: the product writes every element before anyone sees the array.
+        let out = unsafe { PyArray2::<i32>::new(py, [m, self.weights.n], false) };
         let winners = {
             let mut writable = out.readwrite();
             let slice = writable.as_slice_mut()?;
-            py.detach(|| mine_product(path, a, m, &self.weights, &key, &limit, slice))
+            let weights = &self.weights;
+            let parallel = m * weights.n * k >= SERIAL_MACS;
+            let work = || {
+                self.scratch.with(|scratch| {
+                    mine_product(
+                        How { path, parallel },
+                        a,
+                        weights,
+                        &key,
+                        &limit,
+                        scratch,
+                        slice,
+                    )
+                })
+            };
+            py.detach(|| on_pool(parallel, work))
         };
         let winners = winners
             .into_iter()
