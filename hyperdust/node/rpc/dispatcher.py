@@ -1,9 +1,10 @@
 """Bytes of a request to bytes of its answer: JSON-RPC 2.0, batches, limits, errors. No sockets here."""
 
 import json
+import re
 import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -26,6 +27,9 @@ from hyperdust.node.rpc.table import build_table
 log = structlog.get_logger()
 
 _VERSION: Final = "2.0"
+_MAX_DEPTH: Final = 64  # the deepest parameter is a topic in a list in a filter in a request in a batch
+_STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_DEPTH_CHANGE: Final = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
 
 
 class Dispatcher:
@@ -41,8 +45,8 @@ class Dispatcher:
         """The answer to a request or a batch; None where only notifications came."""
         deadline = time.monotonic() + self._backend.limits.call_s
         try:
-            content = json.loads(payload)
-        except (ValueError, RecursionError):
+            content = _parse(payload)
+        except ValueError:
             return _encode(None, ParseError("parse error"))
         if not isinstance(content, list):
             return self._answer_one(content, subscriptions, deadline)
@@ -98,6 +102,21 @@ class Dispatcher:
         if method is None:
             raise MethodNotFound(name)
         return method.call(Request(self._backend, self._backend.store.latest, deadline, subscriptions), params)
+
+
+def _parse(payload: bytes) -> Any:
+    """JSON, refused before the parser recurses too deep: the interpreter's own limit may be above what the stack holds.
+
+    Raises:
+        ValueError
+    """
+    if payload.count(b"[") + payload.count(b"{") > _MAX_DEPTH:
+        depth = 0
+        for token in _STRUCTURE.finditer(payload):
+            depth += _DEPTH_CHANGE.get(token[0], 0)
+            if depth > _MAX_DEPTH:
+                raise ValueError
+    return json.loads(payload)
 
 
 def _check_request(item: object) -> tuple[str, list[object]]:

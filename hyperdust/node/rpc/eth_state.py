@@ -5,7 +5,7 @@ from chain.state import EMPTY_CODE_HASH, Account, account_key, code_key, decode_
 from hyperdust.node.contracts import State
 from hyperdust.node.rpc import shapes
 from hyperdust.node.rpc.backend import Request
-from hyperdust.node.rpc.parameters import LATEST, Address, BlockReference, Slot, StorageRequest
+from hyperdust.node.rpc.parameters import LATEST, Address, BlockReference, ProofKey, Slot, StorageRequest
 from hyperdust.node.rpc.shapes import Json
 
 
@@ -61,10 +61,10 @@ def get_transaction_count(request: Request, address: Address, block: BlockRefere
     return shapes.quantity(load_account(request.state(block), address).nonce)
 
 
-def get_proof(request: Request, address: Address, slots: tuple[Slot, ...], block: BlockReference = LATEST) -> Json:
+def get_proof(request: Request, address: Address, keys: tuple[ProofKey, ...], block: BlockReference = LATEST) -> Json:
     """Merkle proofs of an account and its slots. Source: EIP-1186."""
     state = request.state(block)
-    proof = account_proof(address, [int.from_bytes(slot, "big") for slot in slots], state.read_many)
+    proof = account_proof(address, [key.slot for key in keys], state.read_many)
     return {
         "address": shapes.data(address),
         "accountProof": [shapes.data(node) for node in proof.nodes],
@@ -74,10 +74,10 @@ def get_proof(request: Request, address: Address, slots: tuple[Slot, ...], block
         "storageHash": shapes.data(proof.storage_root),
         "storageProof": [
             {
-                "key": shapes.quantity(entry.slot),
+                "key": key.shown,
                 "value": shapes.quantity(entry.value),
                 "proof": [shapes.data(node) for node in entry.nodes],
             }
-            for entry in proof.storage
+            for key, entry in zip(keys, proof.storage, strict=True)
         ],
     }

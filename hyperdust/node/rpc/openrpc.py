@@ -29,7 +29,7 @@ _SCHEMAS: Final[dict[object, _Schema]] = {
     bool: {"type": "boolean"},
     str: {"type": "string"},
     int: {"oneOf": [{"type": "integer"}, _QUANTITY]},
-    tuple[parameters.Slot, ...]: {"type": "array", "items": {"type": "string"}},
+    tuple[parameters.ProofKey, ...]: {"type": "array", "items": {"type": "string"}},
     object: {},
 }
 

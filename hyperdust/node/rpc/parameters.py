@@ -106,6 +106,14 @@ class StorageRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ProofKey:
+    """A slot to prove, and how the answer shows it: as long as it was asked, as geth does."""
+
+    slot: int
+    shown: str
+
+
+@dataclass(frozen=True, slots=True)
 class TracerOptions:
     """What debug_trace* is asked for; `tracer` None means struct logs."""
 
@@ -360,9 +368,15 @@ def parse_storage_request(value: object) -> StorageRequest:
     return StorageRequest(accounts)
 
 
-def parse_slots(value: object) -> tuple[Slot, ...]:
+def parse_proof_keys(value: object) -> tuple[ProofKey, ...]:
     """A list of storage keys."""
-    return tuple(parse_slot(item) for item in _list(value, 1024))
+    return tuple(_parse_proof_key(item) for item in _list(value, 1024))
+
+
+def _parse_proof_key(value: object) -> ProofKey:
+    slot = parse_slot(value)
+    number = int.from_bytes(slot, "big")
+    return ProofKey(number, "0x" + slot.hex() if len(_string(value)) >= 66 else hex(number))
 
 
 def parse_tracer(value: object) -> TracerOptions:
@@ -450,7 +464,7 @@ PARSERS: Final[Mapping[object, Callable[[object], object]]] = {
     LogFilter: parse_log_filter,
     StorageRequest: parse_storage_request,
     TracerOptions: parse_tracer,
-    tuple[Slot, ...]: parse_slots,
+    tuple[ProofKey, ...]: parse_proof_keys,
     bool: parse_flag,
     str: parse_text,
     int: parse_integer,
