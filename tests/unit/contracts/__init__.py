@@ -1,0 +1,1 @@
+"""The predeployed contracts, from their committed artifacts, on titanoboa's py-evm."""
