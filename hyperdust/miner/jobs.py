@@ -59,16 +59,24 @@ class Provider:
     def act(self, template: messages.Template) -> bool:
         """Take the steps that a template offers, at most one execution; True if another execution waits."""
         self.journal.keep_only({offer.id for offer in template.jobs})
-        executed = False
-        for offer in sorted(template.jobs, key=lambda offer: -offer.status):
-            if template.number < offer.ready_at or self._is_under_way(offer, template):
-                continue
-            if offer.status == REQUESTED and not self.journal.get(offer.id).trace_root:
-                if executed:
-                    return True
-                executed = True
-            self._take_step(offer, template)
-        return False
+        ready = [
+            offer
+            for offer in sorted(template.jobs, key=lambda offer: -offer.status)
+            if template.number >= offer.ready_at and not self._is_under_way(offer, template)
+        ]
+        unanswered = [
+            offer for offer in ready if offer.status == REQUESTED and not self.journal.get(offer.id).trace_root
+        ]
+        for offer in ready:
+            if offer not in unanswered:
+                self._take_step(offer, template)
+        if not unanswered:
+            return False
+        # A job's products are its draws: the last one in the queue begins when there is a template to draw on.
+        if len(unanswered) == 1 and not template.open and template.opens_in_ms <= MAX_WAIT_FOR_TEMPLATE_MS:
+            self.client.wait_for_work(template.opens_in_ms / 1_000 + 1)
+        self._take_step(unanswered[0], template)
+        return len(unanswered) > 1
 
     def execute(self, job: messages.Job) -> Answer:
         """Run the graph; mine on its products as far as a template is open.
@@ -124,7 +132,6 @@ class Provider:
             entry.nonce = -1
         try:
             if offer.status in {REQUESTED, CLAIMED} and not entry.trace_root:
-                self._wait_for_template(template)
                 self._answer(entry)
             self._sign(entry, offer.status, self._call_of(offer, entry), self.client.latest or template)
             self._send(entry)
@@ -134,11 +141,6 @@ class Provider:
             log.warning("job cannot be executed", job=offer.id, reason=str(error))
             entry.status, entry.nonce, entry.failed = offer.status, -1, True
             self.journal.put(entry)
-
-    def _wait_for_template(self, template: messages.Template) -> None:
-        """A job's products are its draws: begin when there is a template to draw on, if one comes soon."""
-        if not template.open and template.opens_in_ms <= MAX_WAIT_FOR_TEMPLATE_MS:
-            self.client.wait_for_work(template.opens_in_ms / 1_000 + 1)
 
     def _answer(self, entry: Entry) -> None:
         job = self.client.get_job(entry.job)

@@ -1,4 +1,4 @@
-"""A miner and a node's work API joined without sockets: the miner's stub calls the server's handlers with encoded bytes."""
+"""A miner and a node joined without sockets: the miner's stub calls the server's handlers with encoded bytes."""
 
 import threading
 from pathlib import Path
@@ -18,9 +18,9 @@ from hyperdust.node.work_api import WorkServer
 from hyperdust.proto import work_pb2 as messages
 from pouw.backends.reference import NumpyBackend
 from pouw.graph_encoding import encode_top_layer
+from pouw.trace import tensor_root
 from tests import small_chain
 from tests.small_chain import MINER, OTHER_MINER, SmallChain, graph, graph_id, weights
-from pouw.trace import tensor_root
 
 ASKER: Final = Account.from_key(b"\x21" * 32)
 
@@ -61,16 +61,13 @@ class DirectStub:
     """The generated stub's methods, without a channel."""
 
     def __init__(self, server: WorkServer) -> None:
-        self._server = server
+        self.SubmitTicket = _direct(server.submit_ticket)
+        self.SubmitResult = _direct(server.submit_result)
+        self.GetJob = _direct(server.get_job)
 
-    def SubmitTicket(self, message: Any, timeout: float) -> Any:
-        return self._server.submit_ticket(message.SerializeToString(), Context())
 
-    def SubmitResult(self, message: Any, timeout: float) -> Any:
-        return self._server.submit_result(message.SerializeToString(), Context())
-
-    def GetJob(self, message: Any, timeout: float) -> Any:
-        return self._server.get_job(message.SerializeToString(), Context())
+def _direct(handler: Any) -> Any:
+    return lambda message, **_: handler(message.SerializeToString(), Context())
 
 
 class WorkChain(SmallChain):

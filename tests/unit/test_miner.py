@@ -11,11 +11,11 @@ from consensus.certificate import decode_certificate
 from hyperdust.miner.draw import Drawer, Work
 from hyperdust.miner.journal import Entry, Journal
 from hyperdust.node.contracts import view
-from pouw.execution import run, trace_root
 from pouw.backends.reference import NumpyBackend
+from pouw.execution import run, trace_root
 from pouw.ticket import verify
 from pouw.trace import tensor_root
-from tests.small_chain import K, MINER, N, OTHER_MINER, graph, graph_id, weights
+from tests.small_chain import MINER, OTHER_MINER, K, N, graph, graph_id, weights
 from tests.unit.miner_harness import WorkChain, small_miner, turn
 
 ROWS = 5
@@ -87,7 +87,7 @@ def test_a_block_found_in_a_job_carries_its_label_and_rows(chain: WorkChain, tmp
 
 @pytest.mark.parametrize("keep_journal", [True, False])
 def test_killed_after_any_step_it_finishes_the_job_and_pays_once(
-    chain: WorkChain, tmp_path: Path, keep_journal: bool
+    chain: WorkChain, tmp_path: Path, *, keep_journal: bool
 ) -> None:
     chain.bond(MINER)
     turn(chain, small_miner(chain, tmp_path / "miner"))
