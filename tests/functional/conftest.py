@@ -1,7 +1,7 @@
 """What functional tests stand on: a running devnet, and the wallets' own programs from npm.
 
-HYPERDUST_TEST_RPC=URL tests a node that already runs (HYPERDUST_TEST_WS, else the same address, is its WebSocket), with the accounts of the
-well-known test mnemonic. HYPERDUST_TEST_RPC=anvil tests the tests: a fault that anvil does not show too is the node's.
+HYPERDUST_TEST_RPC=URL tests a node that already runs, with the accounts of the well-known test mnemonic; HYPERDUST_TEST_WS is its
+WebSocket, else the same address. HYPERDUST_TEST_RPC=anvil tests the tests: a fault that anvil does not share is the node's.
 """
 
 import hashlib
@@ -74,7 +74,7 @@ class Tools:
     solc: Path
 
     def program(self, name: str) -> str:
-        """The native program; package.json names the packages that the launcher @foundry-rs/<name> would choose from."""
+        """The native program of @foundry-rs/<name>; package.json names what its launcher would choose from."""
         system = {"linux": "linux", "darwin": "darwin"}.get(sys.platform, sys.platform)
         machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
         found = _HERE / "node_modules" / "@foundry-rs" / f"{name}-{system}-{machine}" / "bin" / name
