@@ -202,3 +202,6 @@ def replay_tile(
     r: int,
     path: str | None = None,
 ) -> tuple[bytes, bytes]: ...
+
+class operators:
+    """Kernels of pouw/operators: a module, called by pouw/backends/native.py alone."""

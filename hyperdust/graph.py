@@ -22,10 +22,11 @@ from pouw.backends.reference import NumpyBackend
 from pouw.backends.registry import list_backends, load_backend
 from pouw.compiler import bert, fp32
 from pouw.compiler.calibration import Calibration, calibrate
-from pouw.execution import Tensor, decode_tensors, encode_tensors, trace_root
+from pouw.execution import decode_tensors, encode_tensors, trace_root
 from pouw.execution import run as execute
 from pouw.graph_encoding import compute_graph_id, decode, encode, encode_top_layer
 from pouw.hypergraph import Hypergraph
+from pouw.operators.types import Tensor
 from pouw.trace import tensor_root
 
 GRAPHS_DIR: Final = Path(__file__).resolve().parent.parent / "genesis" / "graphs"

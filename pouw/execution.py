@@ -9,17 +9,15 @@ from math import prod
 from typing import Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chain.errors import Mismatch
 from chain.hashing import H
 from pouw.hypergraph import Constant, Hypergraph, Operator, SubgraphInput
 from pouw.operators.errors import WrongDtype, WrongShape
 from pouw.operators.rules import MATMUL, OperatorRule
-from pouw.operators.types import TensorType
+from pouw.operators.types import Tensor, TensorType
 from pouw.trace import tensor_root
 
-Tensor = NDArray[np.signedinteger]
 MatmulHook = Callable[[int, Tensor, Tensor], Tensor]
 OutputHook = Callable[[int, Tensor], Tensor]
 
@@ -176,3 +174,21 @@ def _gather(
         else:
             tensors.append(made[reference.index])
     return tuple(tensors)
+
+
+__all__ = [
+    "Backend",
+    "ConstantMissing",
+    "Execution",
+    "InputMissing",
+    "MatmulHook",
+    "OutputHook",
+    "Tensor",
+    "TensorBytesWrong",
+    "check_array",
+    "decode_tensors",
+    "encode_tensors",
+    "run",
+    "subgraph_root",
+    "trace_root",
+]

@@ -5,11 +5,23 @@ from typing import Any
 
 import numpy as np
 
-from pouw.execution import Tensor
 from pouw.operators.arithmetic import check_values
 from pouw.operators.linear import MINING_OPERAND_MAX
+from pouw.operators.norm import scaled_root
 from pouw.operators.rules import OperatorRule
+from pouw.operators.types import Tensor
 
+KERNELS = (
+    "row_maximum",
+    "quantize",
+    "rescale",
+    "add",
+    "layer_norm",
+    "attention_scores",
+    "softmax_weights",
+    "attention_mix",
+    "lookup",
+)
 PACKED_MAX = 256  # weights kept in the kernel's layout; a model has tens
 
 
@@ -24,7 +36,7 @@ class NativeBackend:
         self._core = hyperdust_core
         self._packed: dict[int, tuple[Tensor, Any]] = {}
         self._kernels: dict[str, Callable[..., Tensor]] = {
-            name: getattr(hyperdust_core, name) for name in KERNELS if hasattr(hyperdust_core, name)
+            name: getattr(hyperdust_core.operators, name) for name in KERNELS if hasattr(hyperdust_core, "operators")
         }
 
     def compute(self, rule: OperatorRule, tensors: tuple[Tensor, ...], attributes: tuple[int, ...]) -> Tensor:
@@ -32,8 +44,14 @@ class NativeBackend:
         if rule.name == "matmul":
             return self._matmul(*tensors, mining=bool(attributes[0]))
         kernel = self._kernels.get(rule.name)
-        output: Tensor = rule.define(*tensors, *attributes) if kernel is None else kernel(*tensors, *attributes)
-        return output
+        if kernel is None:
+            return rule.compute(tensors, attributes)
+        extra = (scaled_root(tensors[0].shape[1]),) if rule.name == "layer_norm" else attributes
+        try:
+            return kernel(*tensors, *extra)
+        except (TypeError, ValueError):
+            # not contiguous, or a value that no operator takes: the definition answers or names the error
+            return rule.compute(tensors, attributes)
 
     def _matmul(self, a: Tensor, b_transposed: Tensor, *, mining: bool) -> Tensor:
         if mining:
@@ -48,6 +66,3 @@ class NativeBackend:
             self._packed[id(b_transposed)] = held
         product: Tensor = held[1].matmul(np.ascontiguousarray(a))
         return product
-
-
-KERNELS: tuple[str, ...] = ()

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pouw.execution import Tensor
 from pouw.operators.arithmetic import check_values
 from pouw.operators.linear import MINING_OPERAND_MAX
 from pouw.operators.rules import MATMUL, OperatorRule
+from pouw.operators.types import Tensor
 
 SLICE = 1024  # 1024 * 2^14 = 2^24: every partial sum is an integer that float32 holds exactly, in any order
 
@@ -35,5 +35,4 @@ class NumpyBackend:
                 for tensor in tensors:
                     check_values("mining operand", tensor, -MINING_OPERAND_MAX, MINING_OPERAND_MAX)
             return matmul_by_slices(*tensors)
-        output: Tensor = rule.define(*tensors, *attributes)
-        return output
+        return rule.compute(tensors, attributes)

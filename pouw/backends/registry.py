@@ -7,11 +7,12 @@ import numpy as np
 from chain.errors import NodeFault
 from pouw.backends.native import NativeBackend
 from pouw.backends.reference import NumpyBackend
-from pouw.execution import Backend, Tensor
+from pouw.execution import Backend
 from pouw.operators.activation import TABLE_SIZE
 from pouw.operators.attention import WEIGHT_TABLE_SIZE
 from pouw.operators.linear import FACTOR_MAX
 from pouw.operators.rules import RULE_BY_NAME
+from pouw.operators.types import Tensor
 
 MAKERS: tuple[tuple[str, Callable[[], Backend]], ...] = (("native", NativeBackend), ("numpy", NumpyBackend))
 
@@ -34,7 +35,7 @@ def load_backend(name: str) -> Backend:
         if known == name:
             try:
                 backend = make()
-            except ImportError as error:
+            except (ImportError, AttributeError) as error:
                 raise BackendUnavailable(f"backend {name}: {error}; `make setup` builds it") from error
             check_backend(backend)
             return backend
@@ -62,7 +63,7 @@ def check_backend(backend: Backend) -> None:
     """
     for name, tensors, attributes in self_test_cases():
         rule = RULE_BY_NAME[name]
-        expected = rule.define(*tensors, *attributes)
+        expected = rule.compute(tensors, attributes)
         got = backend.compute(rule, tensors, attributes)
         if got.dtype != expected.dtype or got.shape != expected.shape or not np.array_equal(got, expected):
             wrong = int((got != expected).sum()) if got.shape == expected.shape else expected.size

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pouw.compiler.calibration import Calibration, Float64, product_weights
 from pouw.compiler.fp32 import BertShape, Weights
 from pouw.compiler.tables import gelu_table, power_table
-from pouw.execution import Tensor
 from pouw.hypergraph import (
     Constant,
     Hypergraph,
@@ -29,7 +28,7 @@ from pouw.hypergraph import (
 )
 from pouw.operators.arithmetic import Int16
 from pouw.operators.rules import RULE_BY_NAME
-from pouw.operators.types import Dimension, TensorType
+from pouw.operators.types import Dimension, Tensor, TensorType
 from pouw.trace import INT16, INT32, dtype_by_name, tensor_root
 
 TOKENS_MAX = 256

@@ -3,9 +3,13 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pouw.operators.errors import AttributeOutOfRange, WrongDtype, WrongShape
 from pouw.trace import DType
 
+Tensor = NDArray[np.signedinteger]
 Dimension = int | str  # a size, or the name of a symbol
 
 

@@ -383,7 +383,7 @@ fn check_heads(width: usize, heads: usize, head_size: usize, offset: usize) -> P
         .and_then(|columns| columns.checked_add(offset));
     within(
         "heads",
-        heads >= 1 && head_size >= 1 && head_size <= 8192 && end.is_some_and(|end| end <= width),
+        heads >= 1 && (1..=8192).contains(&head_size) && end.is_some_and(|end| end <= width),
     )
 }
 
