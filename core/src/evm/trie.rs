@@ -88,36 +88,22 @@ impl Store<'_> {
     }
 
     fn resolve(&mut self, slot: &mut Slot, path: &Nibbles) -> Result<(), ReadFault> {
-        if matches!(slot.node, Node::Hash(_)) {
+        if let Node::Hash(hash) = slot.node {
             let value = self.reader.read_one(self.key(path))?;
-            self.fill(slot, path, value)?;
+            slot.node = open_node(path, hash, value).map_err(|text| self.reader.corrupt(text))?;
+            self.loaded.insert(*path);
         }
         Ok(())
     }
+}
 
-    fn fill(
-        &mut self,
-        slot: &mut Slot,
-        path: &Nibbles,
-        value: Option<Bytes>,
-    ) -> Result<(), ReadFault> {
-        let Node::Hash(hash) = slot.node else {
-            return Ok(());
-        };
-        let rlp = value.ok_or_else(|| {
-            self.reader
-                .corrupt(format!("trie node {path:?} is missing"))
-        })?;
-        if keccak256(&rlp) != hash {
-            return Err(self
-                .reader
-                .corrupt(format!("trie node {path:?} does not hash to {hash}")));
-        }
-        slot.node = decode(&rlp)
-            .map_err(|error| self.reader.corrupt(format!("trie node {path:?}: {error}")))?;
-        self.loaded.insert(*path);
-        Ok(())
+/// The stored node, checked against what its parent says.
+fn open_node(path: &Nibbles, hash: B256, value: Option<Bytes>) -> Result<Node, String> {
+    let rlp = value.ok_or_else(|| format!("trie node {path:?} is missing"))?;
+    if keccak256(&rlp) != hash {
+        return Err(format!("trie node {path:?} does not hash to {hash}"));
     }
+    decode(&rlp).map_err(|error| format!("trie node {path:?}: {error}"))
 }
 
 /// What an update did.
@@ -300,29 +286,42 @@ pub fn prefetch(
     reader: &Reader,
 ) -> Result<(), ReadFault> {
     loop {
-        let mut wanted: Vec<(usize, Nibbles)> = Vec::new();
+        let mut wanted: Vec<(usize, Nibbles, B256)> = Vec::new();
         for (index, (trie, keys)) in tries.iter().enumerate() {
-            missing(&trie.root, keys, 0, &mut |path| wanted.push((index, path)));
+            missing(&trie.root, keys, 0, &mut |path, hash| {
+                wanted.push((index, path, hash))
+            });
         }
         if wanted.is_empty() {
             return Ok(());
         }
         let keys = wanted
             .iter()
-            .map(|(index, path)| tries[*index].0.store.key(path))
+            .map(|(index, path, _)| tries[*index].0.store.key(path))
             .collect();
-        for ((index, path), value) in wanted.iter().zip(reader.read_many(keys)?) {
+        let values = reader.read_many(keys)?;
+        let nodes: Result<Vec<Node>, String> = wanted
+            .par_iter()
+            .zip(values)
+            .with_min_len(64)
+            .map(|((_, path, hash), value)| open_node(path, *hash, value))
+            .collect();
+        for ((index, path, _), node) in wanted
+            .iter()
+            .zip(nodes.map_err(|text| reader.corrupt(text))?)
+        {
             let Trie { root, store } = &mut *tries[*index].0;
-            fill(root, path, 0, value, store)?;
+            store.loaded.insert(*path);
+            place(root, path, 0, node);
         }
     }
 }
 
-fn missing(slot: &Slot, keys: &[Nibbles], depth: usize, want: &mut dyn FnMut(Nibbles)) {
+fn missing(slot: &Slot, keys: &[Nibbles], depth: usize, want: &mut dyn FnMut(Nibbles, B256)) {
     let Some(first) = keys.first() else { return };
     match &slot.node {
         Node::Empty | Node::Leaf(..) => {}
-        Node::Hash(_) => want(first.slice(..depth)),
+        Node::Hash(hash) => want(first.slice(..depth), *hash),
         Node::Extension(part, child) => {
             let end = depth + part.len();
             let start = keys.partition_point(|key| key.slice(depth..end) < *part);
@@ -341,26 +340,20 @@ fn missing(slot: &Slot, keys: &[Nibbles], depth: usize, want: &mut dyn FnMut(Nib
     }
 }
 
-fn fill(
-    slot: &mut Slot,
-    path: &Nibbles,
-    depth: usize,
-    value: Option<Bytes>,
-    store: &mut Store<'_>,
-) -> Result<(), ReadFault> {
-    if depth == path.len() && matches!(slot.node, Node::Hash(_)) {
-        return store.fill(slot, path, value);
-    }
+/// Puts a loaded node where its reference is.
+fn place(slot: &mut Slot, path: &Nibbles, depth: usize, node: Node) {
     match &mut slot.node {
-        Node::Extension(part, child) => fill(child, path, depth + part.len(), value, store),
-        Node::Branch(children) => fill(
-            &mut children[path.get_unchecked(depth) as usize],
-            path,
-            depth + 1,
-            value,
-            store,
-        ),
-        _ => Ok(()),
+        Node::Hash(_) => slot.node = node,
+        Node::Extension(part, child) => place(child, path, depth + part.len(), node),
+        Node::Branch(children) => {
+            place(
+                &mut children[path.get_unchecked(depth) as usize],
+                path,
+                depth + 1,
+                node,
+            );
+        }
+        Node::Empty | Node::Leaf(..) => {}
     }
 }
 
