@@ -31,7 +31,8 @@ pub struct Fold<'a> {
     pub groups_per_slice: usize,
     /// 128 * (sum of the column's slices so far - its whole sum), `[panel][slice]`.
     pub corrections: &'a [&'a [Ints16]],
-    /// Partial lanes, `[panel][lane]`, zero on entry: XOR over the 16 columns gives the lane.
+    /// Partial lanes, `[panel][lane]`, overwritten: XOR over rows and the 16 columns gives the lane.
+    /// All are set, since there are at least 16 slices.
     pub lanes: &'a mut [[Ints16; TILE]],
     /// int16 pairs per row, `[row][pairs]`, and per column, `[panel][pairs]`: their product denoises.
     pub left: &'a [&'a [[i16; 2]]],
@@ -97,7 +98,7 @@ fn check(block: &Block<'_>, fold: Option<&Fold<'_>>) {
     assert!(block.rows.iter().all(|row| row.len() >= 4 * block.groups));
     assert!(block.panels.iter().all(|panel| panel.len() >= block.groups));
     if let Some(fold) = fold {
-        assert!(fold.slices * fold.groups_per_slice <= block.groups);
+        assert!(fold.slices >= TILE && fold.slices * fold.groups_per_slice <= block.groups);
         assert!(fold.corrections.len() >= panels && fold.lanes.len() >= panels);
         assert!(
             fold.corrections
@@ -143,7 +144,7 @@ fn portable(
                 block.groups,
             );
             if let Some(fold) = &mut fold {
-                join(&mut fold.lanes[panel], &lanes);
+                join(&mut fold.lanes[panel], &lanes, row == 0);
                 denoise(&mut sums, fold.left[row], fold.right[panel]);
             }
             out[row][panel] = Line(sums);
@@ -159,11 +160,11 @@ fn turn(lane: &mut Ints16, sums: &[i32; TILE], correction: &Ints16) {
     }
 }
 
-/// The fold is linear over XOR: parts of a tile fold alone and join here.
-pub fn join(into: &mut [Ints16; TILE], from: &[Ints16; TILE]) {
+/// The fold is linear over XOR: rows of a tile fold alone and join here.
+fn join(into: &mut [Ints16; TILE], from: &[Ints16; TILE], first: bool) {
     for (lane, part) in into.iter_mut().zip(from) {
         for (held, value) in lane.0.iter_mut().zip(part.0) {
-            *held ^= value;
+            *held = if first { value } else { *held ^ value };
         }
     }
 }
@@ -250,7 +251,11 @@ mod vnni {
                             .as_mut_ptr()
                             .add(slice % TILE)
                             .cast();
-                        let held = _mm512_rol_epi32::<13>(_mm512_load_si512(lane));
+                        let held = if slice < TILE {
+                            _mm512_setzero_si512()
+                        } else {
+                            _mm512_rol_epi32::<13>(_mm512_load_si512(lane))
+                        };
                         _mm512_store_si512(lane, _mm512_xor_si512(held, all));
                     }
                 }
@@ -372,7 +377,7 @@ mod avx2 {
             multiply(&mut sums, bytes, lines, done, block.groups);
             out.0 = columns(&sums, &block.starts[panel]);
             if let Some(fold) = fold {
-                super::join(&mut fold.lanes[panel], &lanes);
+                super::join(&mut fold.lanes[panel], &lanes, row == 0);
                 super::denoise(&mut out.0, fold.left[row], fold.right[panel]);
             }
         }

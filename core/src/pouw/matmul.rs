@@ -87,27 +87,29 @@ impl<T> Shared<T> {
     }
 }
 
-/// Copy a block into `out[m][n]` at its first row and first panel.
+/// Copy `size = [rows, panels]` of a block into `out[m][n]`, `at = [first row, first panel]`.
 ///
 /// # Safety
 /// `out` has room for every row and column named, and no other thread writes them.
 pub unsafe fn write_rows(
     out: Shared<i32>,
     n: usize,
-    first_row: usize,
-    rows: usize,
-    first_panel: usize,
-    panels: usize,
+    at: [usize; 2],
+    size: [usize; 2],
     block: &[[Ints16; PANELS]; ROWS],
 ) {
-    for (row, lines) in block.iter().enumerate().take(rows) {
-        for (panel, line) in lines.iter().enumerate().take(panels) {
-            let column = (first_panel + panel) * TILE;
+    for (row, lines) in block.iter().enumerate().take(size[0]) {
+        for (panel, line) in lines.iter().enumerate().take(size[1]) {
+            let column = (at[1] + panel) * TILE;
             let count = TILE.min(n - column);
             // SAFETY: the caller's.
             unsafe {
-                let to = out.0.add((first_row + row) * n + column);
-                std::ptr::copy_nonoverlapping(line.0.as_ptr(), to, count);
+                let to = out.0.add((at[0] + row) * n + column);
+                if count == TILE {
+                    to.cast::<[i32; TILE]>().write_unaligned(line.0);
+                } else {
+                    std::ptr::copy_nonoverlapping(line.0.as_ptr(), to, count);
+                }
             }
         }
     }
@@ -200,7 +202,7 @@ pub fn multiply(how: How, rows: &[u8], m: usize, packed: &Packed, out: &mut [i32
             };
             kernel::run(how.path, &block, None::<&mut Fold<'_>>, &mut block_out);
             // SAFETY: `out` holds m * n; tasks differ in rows or panels.
-            unsafe { write_rows(shared, n, row, count, first_panel, panels, &block_out) };
+            unsafe { write_rows(shared, n, [row, first_panel], [count, panels], &block_out) };
             row += count;
         }
     };

@@ -241,12 +241,25 @@ fn mine_product(
         let panels = PANELS.min(weights.noisy.panels() - first_panel);
         let mut lanes = [[0u8; 64]; TILES_PER_TASK * PANELS];
         let mut count = 0;
+        let mut desk = Desk {
+            halves: [NO_LANES; TILE / ROWS],
+            block: [[ZERO_INTS; PANELS]; ROWS],
+        };
         for tile in first_tile..(first_tile + TILES_PER_TASK).min(m / TILE) {
             // SAFETY: `out` holds m * n, asserted above; tasks differ in tiles or panels.
-            let partial =
-                unsafe { mine_tiles(how.path, weights, scratch, tile, first_panel, shared) };
-            for partial in &partial[..panels] {
-                lanes[count] = lanes_of(partial);
+            unsafe {
+                mine_tiles(
+                    how.path,
+                    weights,
+                    scratch,
+                    tile,
+                    first_panel,
+                    shared,
+                    &mut desk,
+                );
+            }
+            for panel in 0..panels {
+                lanes[count] = lanes_of([&desk.halves[0][panel], &desk.halves[1][panel]]);
                 count += 1;
             }
         }
@@ -269,7 +282,14 @@ fn mine_product(
     winners
 }
 
-/// Up to three tiles beside each other: writes their part of the product, returns their partial lanes.
+/// What one thread writes, over and over.
+struct Desk {
+    /// Partial lanes of both halves of up to three tiles.
+    halves: [Lanes; TILE / ROWS],
+    block: [[Ints16; PANELS]; ROWS],
+}
+
+/// Up to three tiles beside each other: writes their part of the product and their partial lanes.
 ///
 /// # Safety
 /// `out` has room for the product and nobody else writes these tiles.
@@ -280,7 +300,8 @@ unsafe fn mine_tiles(
     tile: usize,
     first_panel: usize,
     out: Shared<i32>,
-) -> Lanes {
+    desk: &mut Desk,
+) {
     let Depth { r, .. } = weights.depth;
     let slices = weights.depth.slices();
     let width = 4 * weights.noisy.groups;
@@ -294,9 +315,7 @@ unsafe fn mine_tiles(
         corrections[index] = &weights.corrections[panel * slices..(panel + 1) * slices];
         rights[index] = &scratch.right[panel * r..(panel + 1) * r];
     }
-    let mut lanes = NO_LANES;
-    let mut block_out = [[ZERO_INTS; PANELS]; ROWS];
-    for half in 0..TILE / ROWS {
+    for (half, lanes) in desk.halves.iter_mut().enumerate() {
         let first_row = tile * TILE + half * ROWS;
         let sources: [&[u8]; ROWS] = std::array::from_fn(|row| {
             &scratch.noisy[(first_row + row) * width..(first_row + row + 1) * width]
@@ -304,7 +323,6 @@ unsafe fn mine_tiles(
         let lefts: [&[[i16; 2]]; ROWS] = std::array::from_fn(|row| {
             &scratch.left[(first_row + row) * r..(first_row + row + 1) * r]
         });
-        let mut part = NO_LANES;
         let block = Block {
             rows: &sources,
             panels: &lines[..panels],
@@ -315,35 +333,23 @@ unsafe fn mine_tiles(
             slices,
             groups_per_slice: r / 4,
             corrections: &corrections[..panels],
-            lanes: &mut part[..panels],
+            lanes: &mut lanes[..panels],
             left: &lefts,
             right: &rights[..panels],
         };
-        kernel::run(path, &block, Some(&mut fold), &mut block_out);
-        for (lanes, part) in lanes.iter_mut().zip(&part) {
-            kernel::join(lanes, part);
-        }
+        kernel::run(path, &block, Some(&mut fold), &mut desk.block);
+        let at = [first_row, first_panel];
         // SAFETY: the caller's.
-        unsafe {
-            write_rows(
-                out,
-                weights.n,
-                first_row,
-                ROWS,
-                first_panel,
-                panels,
-                &block_out,
-            )
-        };
+        unsafe { write_rows(out, weights.n, at, [ROWS, panels], &desk.block) };
     }
-    lanes
 }
 
-/// The 16 lanes of a tile, little-endian.
-fn lanes_of(partial: &[Ints16; TILE]) -> [u8; 64] {
+/// The 16 lanes of a tile from those of its halves, little-endian.
+fn lanes_of(halves: [&[Ints16; TILE]; 2]) -> [u8; 64] {
     let mut bytes = [0u8; 64];
-    for (to, lane) in bytes.chunks_exact_mut(4).zip(partial) {
-        let value = lane.0.iter().fold(0, |all, part| all ^ part);
+    for ((to, upper), lower) in bytes.chunks_exact_mut(4).zip(halves[0]).zip(halves[1]) {
+        let parts = upper.0.iter().zip(&lower.0);
+        let value = parts.fold(0, |all, (upper, lower)| all ^ upper ^ lower);
         to.copy_from_slice(&value.to_le_bytes());
     }
     bytes
@@ -414,17 +420,16 @@ fn replay(
     let packed = Packed::new(&columns, TILE, k);
     let corrections = corrections(&packed, depth);
     let undone: [&[[i16; 2]]; ROWS] = [&[]; ROWS];
-    let mut lanes = [[ZERO_INTS; TILE]];
+    let mut lanes = [[[ZERO_INTS; TILE]]; TILE / ROWS];
     let mut block_out = [[ZERO_INTS; PANELS]; ROWS];
-    for half in rows.chunks_exact(ROWS * width) {
+    for (half, lanes) in rows.chunks_exact(ROWS * width).zip(&mut lanes) {
         let sources: [&[u8]; ROWS] =
             std::array::from_fn(|row| &half[row * width..(row + 1) * width]);
-        let mut part = [[ZERO_INTS; TILE]];
         let mut fold = Fold {
             slices,
             groups_per_slice: r / 4,
             corrections: &[&corrections],
-            lanes: &mut part,
+            lanes,
             left: &undone,
             right: &[&[] as &[Words32]],
         };
@@ -435,9 +440,8 @@ fn replay(
             groups: packed.groups,
         };
         kernel::run(path, &block, Some(&mut fold), &mut block_out);
-        kernel::join(&mut lanes[0], &part[0]);
     }
-    lanes_of(&lanes[0])
+    lanes_of([&lanes[0][0], &lanes[1][0]])
 }
 
 fn key_of(bytes: &[u8], name: &str) -> PyResult<Key> {
