@@ -12,7 +12,8 @@ from consensus.validation import environment_of
 from hyperdust.node.contracts import State
 from hyperdust.node.rpc import shapes
 from hyperdust.node.rpc.backend import Request
-from hyperdust.node.rpc.errors import InvalidParams, Reverted, ServerError
+from hyperdust.node.rpc.delegation import GAS_PER_AUTHORIZATION, delegate
+from hyperdust.node.rpc.errors import Reverted, ServerError
 from hyperdust.node.rpc.eth_state import load_account, load_code
 from hyperdust.node.rpc.parameters import (
     LATEST,
@@ -48,6 +49,8 @@ class Trial:
     message: CallMessage
     state: State
     overrides: Mapping[bytes, engine.AccountOverride]
+    authorization_gas: int = 0
+    """What authorizations cost before anything runs; their effect is in `overrides`, since messages carry none."""
 
     def run(self, gas: int | None = None, trace: str | None = None) -> CallResult:
         """Try the message, with another gas limit where one is given.
@@ -78,8 +81,6 @@ def prepare(
     Raises:
         ServerError: no such block, or its state is not kept.
     """
-    if call.authorization_list:
-        raise InvalidParams("authorizationList is not supported by calls")
     state = request.state(block)
     environment = replace(environment_of(state.header, request.backend.params), **block_overrides.as_changes())
     price, tip = _fees(call, environment)
@@ -93,7 +94,9 @@ def prepare(
         max_priority_fee=tip,
         access_list=call.access_list,
     )
-    return Trial(environment, message, state, _engine_overrides(overrides))
+    changed = _engine_overrides(overrides)
+    delegate(changed, call.authorizations, state, call.sender, environment.chain_id)
+    return Trial(environment, message, state, changed, GAS_PER_AUTHORIZATION * len(call.authorizations))
 
 
 def _fees(call: CallRequest, environment: BlockEnvironment) -> tuple[int, int | None]:
@@ -165,15 +168,15 @@ def estimate_gas(
 ) -> str:
     """The gas limit that a transaction needs; at most 1.5 % too high."""
     trial = prepare(request, transaction, block, overrides, block_overrides)
-    high = _highest_gas(request, trial, transaction)
+    high = _highest_gas(request, trial, transaction) - trial.authorization_gas
     if _is_transfer(trial) and high >= _TRANSFER_GAS and _succeeds(trial, _TRANSFER_GAS):
         return shapes.quantity(_TRANSFER_GAS)
-    return shapes.quantity(_search_gas(request, trial, high))
+    return shapes.quantity(_search_gas(request, trial, high) + trial.authorization_gas)
 
 
 def _is_transfer(trial: Trial) -> bool:
     message = trial.message
-    if message.data or message.access_list or message.to is None:
+    if message.data or message.access_list or trial.authorization_gas or message.to is None:
         return False
     overridden = trial.overrides.get(message.to)
     if overridden is not None and overridden.code is not None:

@@ -39,6 +39,7 @@ def get_certificate(request: Request, block: BlockReference) -> Json | None:
         "rootB": shapes.data(proof.root_b),
         "creditSpent": _credit_spent(request, found),
         "size": len(found.body.certificate),
+        "raw": shapes.data(found.body.certificate),
     }
 
 

@@ -37,6 +37,18 @@ LATEST: Final = BlockReference(tag="latest")
 
 
 @dataclass(frozen=True, slots=True)
+class Authorization:
+    """A signed delegation of EIP-7702."""
+
+    chain_id: int
+    address: bytes
+    nonce: int
+    y_parity: int
+    r: int
+    s: int
+
+
+@dataclass(frozen=True, slots=True)
 class CallRequest:
     """A transaction that nobody signed: what eth_call and eth_estimateGas take."""
 
@@ -50,7 +62,7 @@ class CallRequest:
     nonce: int | None = None
     data: bytes = b""
     access_list: tuple[tuple[bytes, tuple[bytes, ...]], ...] = ()
-    authorization_list: tuple[Mapping[str, object], ...] = ()
+    authorizations: tuple[Authorization, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +263,6 @@ def parse_call(value: object) -> CallRequest:
         raise InvalidParams(f"maxFeePerGas ({fee_cap:#x}) < maxPriorityFeePerGas ({tip_cap:#x})")
     if item.get("blobVersionedHashes") or item.get("blobs"):
         raise InvalidParams("this chain has no blob transactions")
-    authorizations = item.get("authorizationList")
     return CallRequest(
         sender=_optional(item, "from", parse_address) or bytes(20),
         to=_optional(item, "to", parse_address),
@@ -263,7 +274,21 @@ def parse_call(value: object) -> CallRequest:
         nonce=_optional(item, "nonce", _parse_u64),
         data=data if data is not None else alias or b"",
         access_list=_parse_access_list(item.get("accessList")),
-        authorization_list=tuple(_object(entry) for entry in _list(authorizations or [])),
+        authorizations=tuple(
+            _parse_authorization(_object(entry)) for entry in _list(item.get("authorizationList") or [])
+        ),
+    )
+
+
+def _parse_authorization(item: Mapping[str, object]) -> Authorization:
+    parity = item["yParity"] if "yParity" in item else item.get("v")
+    return Authorization(
+        chain_id=parse_quantity(item.get("chainId")),
+        address=parse_address(item.get("address")),
+        nonce=_parse_u64(item.get("nonce")),
+        y_parity=parse_quantity(parity),
+        r=parse_quantity(item.get("r")),
+        s=parse_quantity(item.get("s")),
     )
 
 
