@@ -61,6 +61,8 @@ class Job:
 
     id: int
     events: list[Event] = field(default_factory=list)
+    drawn: tuple[bytes, bytes] | None = None
+    """(hash of the block whose beacon drew, provider): holds while that block is canonical."""
 
     @property
     def request(self) -> dict[str, Any]:
@@ -133,14 +135,22 @@ class JobIndex:
                 self._read_block(snapshot, snapshot.canonical_hash(number))
             self._bound(snapshot.head.number)
 
-    def provider_of(self, job: int) -> bytes | None:
-        """Who is to execute a job, as of the head; None while nobody is drawn."""
-        try:
-            (provider,) = view(self._head_state(), self._params, "JobMarket", "provider_of", job)
-        except ViewFailed:
+    def provider_of(self, job: Job) -> bytes | None:
+        """Who is to execute a requested job, as of the head; None while nobody is drawn."""
+        named = _address(job.request["provider"])
+        if any(named):
+            return named
+        snapshot = self._store.latest
+        drawing = snapshot.canonical_hash(job.events[0].number + 1)
+        if drawing is None:
             return None
-        address = _address(provider)
-        return address if any(address) else None
+        if job.drawn is None or job.drawn[0] != drawing:
+            try:
+                (provider,) = view(self._head_state(), self._params, "JobMarket", "provider_of", job.id)
+            except ViewFailed:
+                return None
+            job.drawn = (drawing, _address(provider))
+        return job.drawn[1] if any(job.drawn[1]) else None
 
     def offers(self, provider: bytes, graphs: Sequence[bytes], limit: int = 64) -> list[Offer]:
         """Steps that are this provider's to take, best fee first."""
@@ -161,7 +171,7 @@ class JobIndex:
         if status is Status.REQUESTED:
             if self._store.latest.head.number >= int(job.request["deadline"]):
                 return None
-            drawn = self.provider_of(job.id)
+            drawn = self.provider_of(job)
             if drawn == provider:
                 return Offer(job, status, requested + 1)
             if any(_address(job.request["provider"])):

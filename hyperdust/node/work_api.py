@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn
 
 import grpc
 import structlog
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 
 from chain.blocks import MAX_CERTIFICATE_BYTES
 from chain.errors import HyperdustError, Invalid, NodeFault
@@ -149,7 +149,7 @@ class WorkServer:
             context.abort(grpc.StatusCode.NOT_FOUND, f"job {decoded.id} is unknown, or finished long ago")
             raise AssertionError
         submitted = job.last("Submitted")
-        provider = _address(submitted.values["provider"]) if submitted else self._jobs.provider_of(job.id)
+        provider = _address(submitted.values["provider"]) if submitted else self._jobs.provider_of(job)
         return messages.Job(
             id=job.id,
             graph=job.request["graph"],
