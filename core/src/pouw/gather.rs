@@ -12,14 +12,50 @@ const MAX_R: usize = 128;
 pub fn transpose(b_transposed: &[i8], n: usize, k: usize) -> Vec<Bytes64> {
     let mut out = vec![Line([0i8; 64]); n.div_ceil(COLUMNS) * k];
     out.par_chunks_mut(k).enumerate().for_each(|(wide, lines)| {
-        for column in 0..COLUMNS.min(n - wide * COLUMNS) {
-            let row = &b_transposed[(wide * COLUMNS + column) * k..][..k];
-            for (line, value) in lines.iter_mut().zip(row) {
-                line.0[column] = *value;
+        let first = wide * COLUMNS;
+        for column in (0..COLUMNS.min(n - first)).step_by(8) {
+            for depth in (0..k).step_by(8) {
+                let count = 8.min(k - depth);
+                let rows = std::array::from_fn(|row| {
+                    let mut eight = [0u8; 8];
+                    if first + column + row < n {
+                        let at = (first + column + row) * k + depth;
+                        for (to, from) in eight.iter_mut().zip(&b_transposed[at..at + count]) {
+                            *to = *from as u8;
+                        }
+                    }
+                    u64::from_le_bytes(eight)
+                });
+                for (line, eight) in lines[depth..depth + count]
+                    .iter_mut()
+                    .zip(transpose_8(rows))
+                {
+                    let eight = eight.to_le_bytes().map(|byte| byte as i8);
+                    line.0[column..column + 8].copy_from_slice(&eight);
+                }
             }
         }
     });
     out
+}
+
+/// Transpose 8 rows of 8 bytes: swap halves, then quarters, then single bytes.
+fn transpose_8(mut rows: [u64; 8]) -> [u64; 8] {
+    const STEPS: [(usize, u32, u64); 3] = [
+        (4, 32, 0x0000_0000_ffff_ffff),
+        (2, 16, 0x0000_ffff_0000_ffff),
+        (1, 8, 0x00ff_00ff_00ff_00ff),
+    ];
+    for (distance, shift, mask) in STEPS {
+        for row in 0..8 {
+            if row & distance == 0 {
+                let (upper, lower) = (rows[row], rows[row + distance]);
+                rows[row] = (upper & mask) | ((lower & mask) << shift);
+                rows[row + distance] = ((upper >> shift) & mask) | (lower & !mask);
+            }
+        }
+    }
+    rows
 }
 
 /// Writes the second half of each panel's r lines of `out`: pairs of rows of `E_R @ B`, at most

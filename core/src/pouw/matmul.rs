@@ -11,6 +11,8 @@ use std::sync::Mutex;
 
 /// Below this many multiply-accumulates waking other threads costs more than they save (about 40 us).
 pub const SERIAL_MACS: usize = 1 << 24;
+/// The same for bytes that are packed.
+const SERIAL_BYTES: usize = 1 << 17;
 /// int32 holds k products of full-range int8 up to here.
 pub const MAX_K: usize = 131_071;
 
@@ -26,27 +28,35 @@ pub struct Packed {
 
 impl Packed {
     pub fn new(b_transposed: &[i8], n: usize, k: usize) -> Self {
+        Packed::from_rows(n, k, |column, out| {
+            out.copy_from_slice(&b_transposed[column * k..(column + 1) * k]);
+        })
+    }
+
+    /// Pack what `row` writes for each column of B.
+    pub fn from_rows(n: usize, k: usize, row: impl Fn(usize, &mut [i8]) + Sync) -> Self {
         let groups = k.div_ceil(4);
         let panels = n.div_ceil(TILE);
         let mut lines = vec![Line([0i8; 64]); panels * groups];
         let mut starts = vec![ZERO_INTS; panels];
-        if groups > 0 {
-            lines
-                .par_chunks_mut(groups)
-                .zip(starts.par_iter_mut())
-                .enumerate()
-                .for_each(|(panel, (lines, start))| {
-                    for column in 0..TILE.min(n - panel * TILE) {
-                        let from = (panel * TILE + column) * k;
-                        let row = &b_transposed[from..from + k];
-                        for (group, four) in row.chunks(4).enumerate() {
-                            lines[group].0[4 * column..4 * column + four.len()]
-                                .copy_from_slice(four);
-                        }
-                        start.0[column] =
-                            -128 * row.iter().map(|&value| i32::from(value)).sum::<i32>();
-                    }
-                });
+        let fill = |(panel, (lines, start)): (usize, (&mut [Bytes64], &mut Ints16))| {
+            let mut values = vec![0i8; 4 * groups];
+            for column in 0..TILE.min(n - panel * TILE) {
+                row(panel * TILE + column, &mut values[..k]);
+                let mut sum = 0;
+                for (line, four) in lines.iter_mut().zip(values.as_chunks::<4>().0) {
+                    line.0[4 * column..4 * column + 4].copy_from_slice(four);
+                    sum += four.iter().map(|&value| i32::from(value)).sum::<i32>();
+                }
+                start.0[column] = -128 * sum;
+            }
+        };
+        if n * k < SERIAL_BYTES {
+            let parts = lines.chunks_mut(groups.max(1)).zip(&mut starts);
+            parts.enumerate().for_each(fill);
+        } else {
+            let parts = lines.par_chunks_mut(groups).zip(&mut starts);
+            parts.enumerate().for_each(fill);
         }
         Packed {
             n,

@@ -73,13 +73,16 @@ impl Weights {
         let Depth { k, r } = depth;
         let low = noise::uniform("F_R", key, 0, n, r);
         let cycles = Cycles::new(noise::permutations("F_L", key, depth.slices(), r), r);
-        let mut noisy = vec![0i8; n * k];
-        noisy
-            .par_chunks_mut(k)
-            .zip(b_transposed.par_chunks(k))
-            .zip(low.par_chunks(r))
-            .for_each(|((out, row), low)| noise::add(row, low, &cycles, 0, as_bytes(out)));
-        let noisy = Packed::new(&noisy, n, k);
+        let noisy = Packed::from_rows(n, k, |column, out| {
+            let row = &b_transposed[column * k..(column + 1) * k];
+            noise::add(
+                row,
+                &low[column * r..(column + 1) * r],
+                &cycles,
+                0,
+                as_bytes(out),
+            );
+        });
         let mut factor = vec![0i8; r * k];
         for (position, (plus, minus)) in cycles.plus.iter().zip(&cycles.minus).enumerate() {
             factor[usize::from(*plus) * k + position] = 1;
@@ -407,17 +410,10 @@ fn replay(
     }
     let low = noise::uniform("F_R", keys[1], at[1] * TILE, TILE, r);
     let cycles = Cycles::new(noise::permutations("F_L", keys[1], slices, r), r);
-    let mut columns = vec![0i8; TILE * k];
-    for (column, out) in columns.chunks_exact_mut(k).enumerate() {
-        noise::add(
-            &columns_b[column * k..][..k],
-            &low[column * r..][..r],
-            &cycles,
-            0,
-            as_bytes(out),
-        );
-    }
-    let packed = Packed::new(&columns, TILE, k);
+    let packed = Packed::from_rows(TILE, k, |column, out| {
+        let row = &columns_b[column * k..][..k];
+        noise::add(row, &low[column * r..][..r], &cycles, 0, as_bytes(out));
+    });
     let corrections = corrections(&packed, depth);
     let undone: [&[[i16; 2]]; ROWS] = [&[]; ROWS];
     let mut lanes = [[[ZERO_INTS; TILE]]; TILE / ROWS];
