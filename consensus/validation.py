@@ -1,4 +1,4 @@
-"""A block's way from a stranger's bytes to a valid one, in stages; each stage is a type, so none is skipped or repeated.
+"""A block's way from a stranger's bytes to a valid one; each stage is a type, so none is skipped or repeated.
 
 Block --check_header--> HeaderChecked --check_work--> WorkChecked --execute_block--> Executed and compared
 """

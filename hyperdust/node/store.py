@@ -1,8 +1,8 @@
 """The chain's database: the only file that knows LevelDB. One synced batch per change of head.
 
 Layout (one-byte prefix, then key): S state (the engine's keys, `chain.state`) · H header · B body · R receipts ·
-M meta (ticket, total difficulty) · T transaction hashes · N canonical hash by number · X transaction place · U undo record of a
-canonical block · W state writes of a side block · I singletons (schema, genesis, head).
+M meta (ticket, total difficulty) · T transaction hashes · N canonical hash by number · X transaction place ·
+U undo record of a canonical block · W state writes of a side block · I singletons (schema, genesis, head).
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -38,7 +38,9 @@ def violations(tree: ast.AST, *, floats: bool) -> Iterator[tuple[int, str]]:
 
 def _is_membership(node: ast.AST, tree: ast.AST) -> bool:
     """`x in {a, b}` and `{a, b} == {c}` have no order."""
-    return any(isinstance(parent, ast.Compare) and node in [parent.left, *parent.comparators] for parent in ast.walk(tree))
+    return any(
+        isinstance(parent, ast.Compare) and node in [parent.left, *parent.comparators] for parent in ast.walk(tree)
+    )
 
 
 @pytest.mark.parametrize("path", modules(PURE), ids=lambda path: str(path.relative_to(ROOT)))
