@@ -94,7 +94,7 @@ def prepare(
         max_priority_fee=tip,
         access_list=call.access_list,
     )
-    changed = _engine_overrides(overrides)
+    changed = engine_overrides(overrides)
     delegate(changed, call.authorizations, state, call.sender, environment.chain_id)
     return Trial(environment, message, state, changed, GAS_PER_AUTHORIZATION * len(call.authorizations))
 
@@ -107,7 +107,8 @@ def _fees(call: CallRequest, environment: BlockEnvironment) -> tuple[int, int | 
     return (environment.base_fee + tip if cap is None else cap), tip
 
 
-def _engine_overrides(overrides: StateOverrides) -> dict[bytes, engine.AccountOverride]:
+def engine_overrides(overrides: StateOverrides) -> dict[bytes, engine.AccountOverride]:
+    """The engine's form of overrides."""
     return {
         address: engine.AccountOverride(
             balance=override.balance,

@@ -100,6 +100,25 @@ class BlockOverrides:
 
 
 @dataclass(frozen=True, slots=True)
+class SimulatedBlock:
+    """One block of a simulation."""
+
+    block: BlockOverrides = BlockOverrides()
+    overrides: StateOverrides = StateOverrides()
+    calls: tuple[CallRequest, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """What eth_simulateV1 takes."""
+
+    blocks: tuple[SimulatedBlock, ...]
+    validation: bool
+    trace_transfers: bool
+    full_transactions: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LogFilter:
     """Which logs: a block or a range, addresses, topics by position (empty = any)."""
 
@@ -352,6 +371,25 @@ def parse_block_overrides(value: object) -> BlockOverrides:
     )
 
 
+def parse_simulation(value: object) -> Simulation:
+    """{blockStateCalls: [{blockOverrides, stateOverrides, calls}], validation, traceTransfers, ...}."""
+    item = _object(value)
+    blocks = [_object(entry) for entry in _list(item.get("blockStateCalls"), 256)]
+    return Simulation(
+        blocks=tuple(
+            SimulatedBlock(
+                parse_block_overrides(entry.get("blockOverrides")),
+                parse_state_overrides(entry.get("stateOverrides")),
+                tuple(parse_call(call) for call in _list(entry.get("calls") or [], 1_000)),
+            )
+            for entry in blocks
+        ),
+        validation=_optional(item, "validation", parse_flag) or False,
+        trace_transfers=_optional(item, "traceTransfers", parse_flag) or False,
+        full_transactions=_optional(item, "returnFullTransactions", parse_flag) or False,
+    )
+
+
 def parse_log_filter(value: object) -> LogFilter:
     """{blockHash | fromBlock, toBlock; address; topics}."""
     item = _object(value)
@@ -487,6 +525,7 @@ PARSERS: Final[Mapping[object, Callable[[object], object]]] = {
     StateOverrides: parse_state_overrides,
     BlockOverrides: parse_block_overrides,
     LogFilter: parse_log_filter,
+    Simulation: parse_simulation,
     StorageRequest: parse_storage_request,
     TracerOptions: parse_tracer,
     tuple[ProofKey, ...]: parse_proof_keys,

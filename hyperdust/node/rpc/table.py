@@ -14,6 +14,7 @@ from hyperdust.node.rpc import (
     eth_send,
     eth_state,
     node_info,
+    simulation,
     subscriptions,
 )
 from hyperdust.node.rpc import hyperdust_methods as ours
@@ -51,6 +52,7 @@ METHODS: Final[Mapping[str, Callable[..., object]]] = {
     "eth_call": eth_call.call,
     "eth_estimateGas": eth_call.estimate_gas,
     "eth_createAccessList": eth_call.access_list,
+    "eth_simulateV1": simulation.simulate,
     "eth_gasPrice": eth_fees.gas_price,
     "eth_maxPriorityFeePerGas": eth_fees.max_priority_fee_per_gas,
     "eth_feeHistory": eth_fees.fee_history,

@@ -16,6 +16,7 @@ from hyperdust.node.mempool import Mempool  # noqa: E402
 from hyperdust.node.rpc.backend import Backend, Limits, Subscriptions  # noqa: E402
 from hyperdust.node.rpc.dispatcher import Dispatcher  # noqa: E402
 from hyperdust.node.rpc.filters import Filters  # noqa: E402
+from hyperdust.node.rpc.list_root import compute_list_root  # noqa: E402
 
 PARAMS = ChainParams(
     network="test",
@@ -480,3 +481,46 @@ def test_our_own_trouble_is_an_internal_error(ask, chain, monkeypatch):
 
     monkeypatch.setattr(chain.mempool, "get", fail)
     assert ask("eth_getTransactionByHash", "0x" + "00" * 32) == {"code": -32603, "message": "internal error"}
+
+
+def test_simulated_blocks_build_on_each_other(ask, chain):
+    chain.mine()
+    paid = {BOB: {"balance": "0x10"}}
+    calls = [{"from": BOB, "to": LOGGER, "value": "0x1"}, {"to": REVERTER}]
+    blocks = [{"stateOverrides": paid, "calls": calls}, {"blockOverrides": {"number": "0x4"}, "calls": calls[:1]}]
+    first, between, last = ask("eth_simulateV1", {"blockStateCalls": blocks, "returnFullTransactions": True}, "latest")
+    assert [block["number"] for block in (first, between, last)] == ["0x2", "0x3", "0x4"]
+    assert last["parentHash"] == between["hash"]
+    assert [call["status"] for call in first["calls"]] == ["0x1", "0x0"]
+    assert first["calls"][0]["logs"][0]["topics"] == [TOPIC]
+    assert first["calls"][1]["error"]["message"] == "execution reverted: no"
+    assert [one["nonce"] for one in first["transactions"]] == ["0x0", "0x0"]
+    assert last["transactions"][0]["nonce"] == "0x1"
+    # The slot is already set in the second block.
+    assert int(last["calls"][0]["gasUsed"], 16) < int(first["calls"][0]["gasUsed"], 16)
+    assert ask("eth_getBalance", LOGGER) == "0x0"
+
+
+@pytest.mark.parametrize(
+    ("blocks", "code"),
+    [
+        ([{"blockOverrides": {"number": "0x1"}}], -38020),
+        ([{"blockOverrides": {"time": "0x1"}}], -38021),
+        ([{"blockOverrides": {"number": "0x1000"}}], -38026),
+        ([{"calls": [{"from": BOB, "value": "0x1", "to": LOGGER}]}], -38014),
+        ([], -32602),
+    ],
+)
+def test_simulations_that_cannot_be(ask, chain, blocks, code):
+    chain.mine()
+    assert ask("eth_simulateV1", {"blockStateCalls": blocks})["code"] == code
+
+
+def test_simulated_roots_are_the_engines(ask, chain):
+    for count in (1, 2, 17, 130):
+        for _ in range(count):
+            ask("eth_sendRawTransaction", chain.sign(gas=21_000))
+        block = chain.mine()
+        assert len(block.body.transactions) == count
+        assert compute_list_root(block.body.transactions) == block.header.transactions_root
+        assert compute_list_root(chain.store.latest.load_receipts(block.header.hash)) == block.header.receipts_root
