@@ -2,6 +2,7 @@
 //!
 //! Both operands are treated alike: rows of A, and rows of B transposed. Bytes: docs/spec/ticket.md.
 
+use super::kernel::Path;
 use blake3::{Hasher, OutputReader};
 
 /// Slice t's permutation is drawn from this many bytes times t on.
@@ -81,10 +82,10 @@ impl Cycles {
 }
 
 /// `out = row + noise`, over the whole slices; what follows them is copied. Every byte is XORed with `flip`.
-pub fn add(row: &[i8], low: &[i8], cycles: &Cycles, flip: u8, out: &mut [u8]) {
+pub fn add(path: Path, row: &[i8], low: &[i8], cycles: &Cycles, flip: u8, out: &mut [u8]) {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx512vbmi") && is_x86_feature_detected!("avx512bw") {
-        // SAFETY: the features were just seen; the function checks its lengths.
+    if path == Path::Vnni512 && is_x86_feature_detected!("avx512vbmi") {
+        // SAFETY: the features were seen, here and when the path was chosen; lengths are checked within.
         unsafe { add_vbmi(row, low, cycles, flip, out) };
         return;
     }

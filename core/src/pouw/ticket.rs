@@ -76,6 +76,7 @@ impl Weights {
         let noisy = Packed::from_rows(n, k, |column, out| {
             let row = &b_transposed[column * k..(column + 1) * k];
             noise::add(
+                kernel::detect(),
                 row,
                 &low[column * r..(column + 1) * r],
                 &cycles,
@@ -172,7 +173,14 @@ fn prepare_rows(
         for row in tile * TILE..(tile + 1) * TILE {
             // SAFETY: `noisy` holds m rows; tasks differ in tiles.
             let out = unsafe { rows.part(row * width, width) };
-            noise::add(&a[row * k..][..k], &low[row * r..][..r], cycles, 0x80, out);
+            noise::add(
+                how.path,
+                &a[row * k..][..k],
+                &low[row * r..][..r],
+                cycles,
+                0x80,
+                out,
+            );
         }
     });
     scratch.small.resize(m * r, 0);
@@ -401,6 +409,7 @@ fn replay(
     let mut rows = vec![0u8; TILE * width];
     for (row, out) in rows.chunks_exact_mut(width).enumerate() {
         noise::add(
+            path,
             &rows_a[row * k..][..k],
             &low[row * r..][..r],
             &cycles,
@@ -412,7 +421,14 @@ fn replay(
     let cycles = Cycles::new(noise::permutations("F_L", keys[1], slices, r), r);
     let packed = Packed::from_rows(TILE, k, |column, out| {
         let row = &columns_b[column * k..][..k];
-        noise::add(row, &low[column * r..][..r], &cycles, 0, as_bytes(out));
+        noise::add(
+            path,
+            row,
+            &low[column * r..][..r],
+            &cycles,
+            0,
+            as_bytes(out),
+        );
     });
     let corrections = corrections(&packed, depth);
     let undone: [&[[i16; 2]]; ROWS] = [&[]; ROWS];
