@@ -33,6 +33,7 @@ __all__ = [
     "StorageProof",
     "SystemCall",
     "Transaction",
+    "Writes",
     "account_proof",
     "call",
     "create_access_list",
