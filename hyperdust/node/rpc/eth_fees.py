@@ -19,8 +19,9 @@ _BLOB_BASE_FEE: Final = 1  # EIP-4844's minimum; this chain takes no blobs
 
 
 def gas_price(request: Request) -> str:
-    """Next base fee and the suggested tip."""
-    return shapes.quantity(compute_base_fee(request.snapshot.head.header) + suggest_tip(request))
+    """A price that both the head's environment (calls) and the next block accept: base fee and the suggested tip."""
+    head = request.snapshot.head.header
+    return shapes.quantity(max(head.base_fee_per_gas, compute_base_fee(head)) + suggest_tip(request))
 
 
 def max_priority_fee_per_gas(request: Request) -> str:

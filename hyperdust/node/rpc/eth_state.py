@@ -61,6 +61,17 @@ def get_transaction_count(request: Request, address: Address, block: BlockRefere
     return shapes.quantity(load_account(request.state(block), address).nonce)
 
 
+def get_account_info(request: Request, address: Address, block: BlockReference = LATEST) -> Json:
+    """Balance, nonce and code in one answer."""
+    state = request.state(block)
+    account = load_account(state, address)
+    return {
+        "balance": shapes.quantity(account.balance),
+        "nonce": shapes.quantity(account.nonce),
+        "code": shapes.data(load_code(state, address)),
+    }
+
+
 def get_proof(request: Request, address: Address, keys: tuple[ProofKey, ...], block: BlockReference = LATEST) -> Json:
     """Merkle proofs of an account and its slots. Source: EIP-1186."""
     state = request.state(block)

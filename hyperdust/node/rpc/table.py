@@ -48,6 +48,7 @@ METHODS: Final[Mapping[str, Callable[..., object]]] = {
     "eth_getStorageAt": eth_state.get_storage_at,
     "eth_getStorageValues": eth_state.get_storage_values,
     "eth_getTransactionCount": eth_state.get_transaction_count,
+    "eth_getAccountInfo": eth_state.get_account_info,
     "eth_getProof": eth_state.get_proof,
     "eth_call": eth_call.call,
     "eth_estimateGas": eth_call.estimate_gas,
