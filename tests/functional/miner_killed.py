@@ -82,7 +82,7 @@ def test_a_second_miner_joins_bonds_and_answers(devnet, newcomer, tmp_path, even
     with extra_miner(devnet, tmp_path, newcomer.key.hex()) as process:
         eventually(lambda: address in map(str.lower, devnet.request("hyperdust_getProviders", graph)), limit_s=60)
         job = ask(devnet, "to the newcomer", newcomer.address)
-        eventually(lambda: status(devnet, job) in {"revealed", "final"}, limit_s=60)
+        eventually(lambda: status(devnet, job) == "final", limit_s=90)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == 0
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines() if line.startswith("{")]
