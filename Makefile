@@ -1,9 +1,10 @@
 # Thin names for real commands; each sets up what it needs. ARGS passes options on: make devnet ARGS="--block-time 1"
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test devnet test lint lint-rust unit functional
+.PHONY: help setup setup-test devnet test lint lint-rust unit functional bench genesis
 
 BIN := .venv/bin
 ARGS ?=
+ONLY ?=
 heading = @printf '\n\033[1m==> %s\033[0m\n' "$(1)"
 
 help: ## this list
@@ -30,7 +31,7 @@ lint: setup-test ## format, style, types, import rules
 	$(call heading,lint-imports)
 	$(BIN)/lint-imports
 
-lint-rust: setup-test
+lint-rust: setup-test ## format and lint of the Rust core
 	@cargo fmt --version >/dev/null && cargo clippy --version >/dev/null \
 	  || { echo "error: rustfmt or clippy is missing; rustup component add rustfmt clippy" >&2; exit 1; }
 	$(call heading,cargo fmt)
@@ -38,10 +39,16 @@ lint-rust: setup-test
 	$(call heading,cargo clippy)
 	cargo clippy --release --locked --quiet --manifest-path core/Cargo.toml -- -D warnings
 
-unit: setup-test
+unit: setup-test ## tests that start nothing
 	$(call heading,pytest: unit, properties, vectors)
 	$(BIN)/pytest -q tests/test_packaging.py tests/unit tests/properties tests/vectors $(ARGS)
 
-functional: setup-test
+functional: setup-test ## tests that start real processes
 	$(call heading,pytest: functional (real processes))
 	$(BIN)/pytest -q tests/functional $(ARGS)
+
+bench: setup-test ## ratios against named peers, into benchmarks/results.json; ONLY=name for one
+	$(BIN)/python -m benchmarks.run $(if $(ONLY),--only $(ONLY))
+
+genesis: setup-test ## compile the predeployed contracts, pin them in genesis/*.json
+	$(BIN)/python scripts/genesis.py

@@ -45,7 +45,7 @@ if ! installed "$extra" && ! installed test; then # the test set holds the base
     say "installing Python packages ($extra)"
     target=.
     [ "$extra" = test ] && target=".[test]"
-    $venv/bin/pip install --disable-pip-version-check --quiet --editable "$target" "$maturin" ||
+    PYTHONWARNINGS=ignore $venv/bin/pip install --disable-pip-version-check --quiet --editable "$target" "$maturin" ||
         fail "pip could not install the pinned packages" \
             "if one was being compiled, its C headers are missing:" \
             "Debian, Ubuntu: apt install build-essential python3-dev libleveldb-dev libsecp256k1-dev   (then: make setup)"
