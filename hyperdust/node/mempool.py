@@ -74,18 +74,36 @@ class NotReplayProtected(PoolRefused):
 
 @dataclass(slots=True)
 class _Account:
-    """One sender's share: state as of the head, transactions by nonce."""
+    """One sender's share: state as of the head, transactions by nonce, and two sums over them."""
 
     nonce: int
     balance: int
+    gap: int = 0
+    """First nonce that is neither on chain nor in the run of executable transactions."""
+    committed: int = 0
+    """Wei that all its transactions can take."""
     entries: dict[int, Transaction] = field(default_factory=dict)
 
-    def pending_nonce(self) -> int:
-        """First nonce that is neither on chain nor in the run of executable transactions."""
-        nonce = self.nonce
-        while nonce in self.entries:
-            nonce += 1
-        return nonce
+    def put(self, transaction: Transaction) -> None:
+        """Add a transaction whose nonce is free."""
+        self.entries[transaction.nonce] = transaction
+        self.committed += cost(transaction)
+        while self.gap in self.entries:
+            self.gap += 1
+
+    def take(self, transaction: Transaction) -> None:
+        """Remove a transaction."""
+        del self.entries[transaction.nonce]
+        self.committed -= cost(transaction)
+        if self.nonce <= transaction.nonce < self.gap:
+            self.gap = transaction.nonce
+
+    def move(self, nonce: int, balance: int) -> None:
+        """Follow the state."""
+        self.nonce = self.gap = nonce
+        self.balance = balance
+        while self.gap in self.entries:
+            self.gap += 1
 
 
 class Mempool:
@@ -137,7 +155,7 @@ class Mempool:
         with self._lock:
             account = self._accounts.get(address)
             if account is not None:
-                return account.pending_nonce()
+                return account.gap
         view = self._store.latest
         return load_account(view.state_at(view.head.hash), address).nonce
 
@@ -167,16 +185,15 @@ class Mempool:
         queued: dict[bytes, dict[int, Transaction]] = {}
         with self._lock:
             for address, account in self._accounts.items():
-                gap = account.pending_nonce()
                 for nonce in sorted(account.entries):
-                    kind = pending if nonce < gap else queued
+                    kind = pending if nonce < account.gap else queued
                     kind.setdefault(address, {})[nonce] = account.entries[nonce]
         return pending, queued
 
     def counts(self) -> tuple[int, int]:
         """(pending, queued)."""
         with self._lock:
-            executable = sum(account.pending_nonce() - account.nonce for account in self._accounts.values())
+            executable = sum(account.gap - account.nonce for account in self._accounts.values())
             return executable, len(self._by_hash) - executable
 
     def evict(self, transaction_hash: bytes, reason: str) -> None:
@@ -220,7 +237,7 @@ class Mempool:
         for address in list(self._accounts):
             account = self._accounts[address]
             current = load_account(state, address)
-            account.nonce, account.balance = current.nonce, current.balance
+            account.move(current.nonce, current.balance)
             for nonce in sorted(account.entries):
                 entry = account.entries[nonce]
                 if nonce < account.nonce or cost(entry) > account.balance:
@@ -233,7 +250,7 @@ class Mempool:
         account = self._accounts.get(transaction.sender)
         if account is None:
             current = load_account(view.state_at(view.head.hash), transaction.sender)
-            account = _Account(current.nonce, current.balance)
+            account = _Account(current.nonce, current.balance, current.nonce)
         replaced = account.entries.get(transaction.nonce)
         _check_against_account(transaction, account, replaced)
         if replaced is None:
@@ -241,7 +258,7 @@ class Mempool:
         else:
             self._remove(replaced)
         self._accounts[transaction.sender] = account
-        account.entries[transaction.nonce] = transaction
+        account.put(transaction)
         self._by_hash[transaction.hash] = transaction
         self._arrivals += 1
         self._arrival[transaction.hash] = self._arrivals
@@ -264,7 +281,7 @@ class Mempool:
         del self._arrival[transaction.hash]
         self._bytes -= len(transaction.raw)
         account = self._accounts[transaction.sender]
-        del account.entries[transaction.nonce]
+        account.take(transaction)
         if not account.entries:
             del self._accounts[transaction.sender]
         self._version += 1
@@ -342,9 +359,10 @@ def _check_against_account(transaction: Transaction, account: _Account, replaced
         _check_share(transaction, account)
     else:
         _check_replacement(transaction, replaced)
-    below = sum(cost(entry) for entry in account.entries.values() if entry is not replaced and entry.nonce < nonce)
-    if account.balance < below + cost(transaction):
-        raise rules.InsufficientFunds(max(account.balance - below, 0), cost(transaction))
+    if account.balance < account.committed + cost(transaction):  # perhaps; only lower nonces come before it
+        below = sum(cost(entry) for entry in account.entries.values() if entry.nonce < nonce)
+        if account.balance < below + cost(transaction):
+            raise rules.InsufficientFunds(max(account.balance - below, 0), cost(transaction))
 
 
 def _check_replacement(transaction: Transaction, replaced: Transaction) -> None:
@@ -357,9 +375,8 @@ def _check_replacement(transaction: Transaction, replaced: Transaction) -> None:
 
 
 def _check_share(transaction: Transaction, account: _Account) -> None:
-    gap = account.pending_nonce()
     if len(account.entries) >= MAX_PER_SENDER:
         raise PoolFull("txpool is full")
-    beyond = sum(1 for nonce in account.entries if nonce > gap)
-    if transaction.nonce > gap and beyond >= MAX_QUEUED_PER_SENDER:
+    beyond = len(account.entries) - (account.gap - account.nonce)
+    if transaction.nonce > account.gap and beyond >= MAX_QUEUED_PER_SENDER:
         raise QueueFull("txpool is full")
