@@ -7,6 +7,8 @@ import blake3
 import pytest
 import rlp
 from eth_account import Account
+from hypothesis import given
+from hypothesis import strategies as st
 from trie import HexaryTrie
 
 from chain import transactions as refused
@@ -28,7 +30,7 @@ from chain.engine import (
 )
 from chain.errors import Malformed, NodeFault
 from chain.hashing import keccak256
-from chain.state import account_key, block_hash_key, decode_account, slot_key
+from chain.state import account_key, block_hash_key, decode_account, decode_writes, encode_writes, slot_key
 
 ETHER = 10**18
 GWEI = 10**9
@@ -420,3 +422,12 @@ def test_storage_set_and_cleared_leaves_nothing():
     kept = {key: value for key, value in state.values.items() if key[:1] in {b"s", b"m"}}
     assert kept == {key: value for key, value in before.items() if key[:1] in {b"s", b"m"}}
     assert root != done.state_root
+
+
+@given(st.lists(st.tuples(st.binary(max_size=60), st.one_of(st.none(), st.binary(max_size=600)))))
+def test_writes_survive_their_encoding(writes):
+    encoded = encode_writes(writes)
+    assert decode_writes(encoded) == writes
+    if writes:
+        with pytest.raises(NodeFault):
+            decode_writes(encoded[:-1] if writes[-1][1] else encoded + b"\0\1k\0\0\0\2")
