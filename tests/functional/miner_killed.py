@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import pytest
 from eth_account import Account
 
@@ -112,3 +113,20 @@ def test_the_supervisors_miner_is_killed_and_blocks_go_on(devnet, eventually) ->
     head = int(devnet.request("eth_blockNumber"), 16)
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: int(devnet.request("eth_blockNumber"), 16) > head + 3, limit_s=60)
+
+
+def test_the_node_is_killed_and_miners_find_it_again(devnet, newcomer, tmp_path, eventually) -> None:
+    def height() -> int:
+        try:
+            return int(devnet.request("eth_blockNumber"), 16)
+        except httpx.HTTPError:
+            return -1
+
+    with extra_miner(devnet, tmp_path, newcomer.key.hex()) as process:
+        eventually(lambda: "bonded" in (tmp_path / "log").read_text(), limit_s=60)
+        head = height()
+        os.kill(devnet.ready["pids"]["node"][0], signal.SIGKILL)
+        eventually(lambda: height() > head + 3, limit_s=60)
+        job = ask(devnet, "after the fall", newcomer.address)
+        eventually(lambda: status(devnet, job) in {"revealed", "final"}, limit_s=60)
+        assert process.poll() is None
