@@ -111,17 +111,18 @@ class Devnet:
     def run(self) -> None:
         """Start the roles, wait until all is up, then supervise until told to stop."""
         started = time.monotonic()
+        result: dict[str, Any] = {}
         _say(
             f"chain {self.genesis['chain_id']}, a block every {self.genesis['spacing_s']} s, in {self.config.data_dir}"
         )
         self.supervisor.start()
-        result: dict[str, Any] = {}
-        # The wait and the first job block; the supervisor must not.
-        worker = threading.Thread(target=self._become_ready, args=(result,), daemon=True)
-        worker.start()
-        while worker.is_alive() and not self.stop.is_set():
-            self.supervisor.check(patient=False)
-            self.stop.wait(_POLL_S)
+        with job.progress() as say:
+            # The wait and the first job block; the supervisor must not.
+            worker = threading.Thread(target=self._become_ready, args=(result, say), daemon=True)
+            worker.start()
+            while worker.is_alive() and not self.stop.is_set():
+                self.supervisor.check(patient=False)
+                self.stop.wait(_POLL_S)
         if not self.stop.is_set():
             if "error" in result:
                 raise result["error"]
@@ -133,18 +134,18 @@ class Devnet:
             self.stop.wait(_POLL_S)
         _say("stopping")
 
-    def _become_ready(self, result: dict[str, Any]) -> None:
+    def _become_ready(self, result: dict[str, Any], say: job.Say) -> None:
         try:
             with RpcClient(self._url) as client:
-                self._wait_for(client, "the node to answer", _answers)
-                self._wait_for(client, "the miners to bond and make blocks", self._mines)
+                self._wait_for(client, say, "the node to answer", _answers)
+                self._wait_for(client, say, "the miners to bond and make blocks", self._mines)
                 result["graphs"] = {name: "0x" + graph.hex() for name, graph in job.graphs_on_chain(client).items()}
-                result["first_job"] = self._first_job(client) if self.config.demo else None
+                result["first_job"] = self._first_job(client, say) if self.config.demo else None
         except (HyperdustError, OSError) as error:
             result["error"] = error
 
-    def _wait_for(self, client: RpcClient, what: str, done: Callable[[RpcClient], bool]) -> None:
-        _say(f"waiting for {what}")
+    def _wait_for(self, client: RpcClient, say: job.Say, what: str, done: Callable[[RpcClient], bool]) -> None:
+        say(f"waiting for {what}")
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not self.stop.is_set():
             if done(client):
@@ -159,7 +160,7 @@ class Devnet:
         ours = {role_key(index).address.lower() for index in range(self.config.miners)}
         return ours <= bonded
 
-    def _first_job(self, client: RpcClient) -> Mapping[str, Any]:
+    def _first_job(self, client: RpcClient, say: job.Say) -> Mapping[str, Any]:
         from hyperdust.graph import input_bytes  # noqa: PLC0415  # loads while the processes start
 
         question = input_bytes("minilm", _FIRST_JOB, None)
@@ -167,7 +168,7 @@ class Devnet:
             client,
             user_key(0),
             job.Question("minilm", question.data, question.symbols, _FIRST_JOB_FEE),
-            say=lambda step: _say(f"first job: {step}"),
+            say=lambda step: say(f"first job: {step}"),
         ).as_json()
 
     @property

@@ -145,14 +145,17 @@ def show_output(output: Any, values: int = 6) -> str:
 
 @contextmanager
 def progress() -> Iterator[Say]:
-    """Where the steps of a job are shown: a spinner on a terminal, else lines; always on stderr."""
+    """Where steps are shown: one line with the time on a terminal, else a line each; always on stderr."""
     if not sys.stderr.isatty():
         yield lambda step: print(step, file=sys.stderr, flush=True)
         return
     from rich.console import Console  # noqa: PLC0415  # loads only where it is shown
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
-    with Console(stderr=True).status("") as spinner:
-        yield spinner.update
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda step: bar.update(task, description=step)
 
 
 def _flatten(value: Any) -> Iterator[Any]:

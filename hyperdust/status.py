@@ -8,6 +8,7 @@ from hyperdust.contracts_abi import ADDRESSES, decode_output, encode_call
 from hyperdust.rpc_client import RpcClient, RpcError
 
 _RECENT_BLOCKS: Final = 32
+_RECENT_JOBS: Final = 20
 _LATE_SPACINGS: Final = 10
 """A head older than this many block times is worth a warning."""
 
@@ -39,6 +40,7 @@ def read_status(client: RpcClient) -> dict[str, Any]:
         "block_time_s": spacing,
         "difficulty_macs": int(head["difficulty"], 16),
         "base_fee_wei": int(head["baseFeePerGas"], 16),
+        "usefulness": _usefulness(client, number),
         "finality": _optional(client, "hyperdust_finality"),
         "mempool": _mempool(client),
         "miners": miners,
@@ -65,7 +67,10 @@ def show_status(found: dict[str, Any]) -> str:
     for miner, blocks in sorted(found["miners"].items(), key=lambda row: -row[1]):
         lines.append(f"miner     {miner}: {blocks} of the last {recent} blocks")
     if (jobs := found["jobs"]) is not None:
-        lines.append(f"jobs      {jobs['total']} asked")
+        states = ", ".join(f"{count} {state}" for state, count in jobs["recent"].items())
+        lines.append(f"jobs      {jobs['total']} asked{'; the newest: ' + states if states else ''}")
+    if (useful := found["usefulness"]) is not None and useful["ratio"] is not None:
+        lines.append(f"useful    {useful['ratio']:.1%} of the last blocks' work was paid jobs")
     if spacing is not None and head["age_s"] > _LATE_SPACINGS * max(spacing, 1):
         lines.append(f"warning   no block for {head['age_s']} s; is a miner running? `hyperdust miner --help`")
     return "\n".join(lines)
@@ -83,9 +88,18 @@ def _mempool(client: RpcClient) -> dict[str, int] | None:
     return found and {name: int(found[name], 16) for name in ("pending", "queued")}
 
 
-def _jobs(client: RpcClient) -> dict[str, int] | None:
+def _usefulness(client: RpcClient, number: int) -> Any:
+    return _optional(client, "hyperdust_usefulness", hex(max(0, number - _RECENT_BLOCKS)), hex(number))
+
+
+def _jobs(client: RpcClient) -> dict[str, Any] | None:
     try:
         raw = client.view(ADDRESSES["JobMarket"], encode_call("JobMarket", "jobs_count"))
-        return {"total": int(decode_output("JobMarket", "jobs_count", raw)[0])}
+        total = int(decode_output("JobMarket", "jobs_count", raw)[0])
     except HyperdustError:
-        return None  # another chain, or a market without a counter
+        return None  # another chain
+    recent: dict[str, int] = {}
+    for job in range(max(1, total - _RECENT_JOBS + 1), total + 1):
+        if (found := _optional(client, "hyperdust_getJob", job)) is not None:
+            recent[found["status"]] = recent.get(found["status"], 0) + 1
+    return {"total": total, "recent": recent}

@@ -104,7 +104,7 @@ def ask(
     emit(
         answer.as_json(),
         as_json=as_json,
-        text=f"job {answer.job}: {answer.status} in block {answer.block} by {answer.provider}, "
+        text=f"job {answer.job}: {answer.status}, answered in block {answer.block} by {answer.provider}, "
         f"{show_btc(answer.fee_wei)}\ntrace root {answer.trace_root}\n{job.show_output(answer.output)}",
     )
 
