@@ -1,17 +1,12 @@
 """`hyperdust devnet`: a whole network on this machine: its own genesis, its processes, a first paid job."""
 
-import fcntl
 import json
-import os
-import secrets
-import shutil
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,26 +14,19 @@ from typing import Any, Final
 import psutil  # type: ignore[import-untyped]
 from eth_account.signers.local import LocalAccount
 
-from chain.errors import HyperdustError, NodeFault
-from chain.params import DEVNET_CHAIN_IDS
+from chain.errors import HyperdustError
 from hyperdust import job
 from hyperdust.contracts_abi import ADDRESSES
+from hyperdust.devnet_folder import DevnetError, locked, prepare_genesis, wipe, write_atomically
 from hyperdust.rpc_client import RpcClient, Unreachable
 from hyperdust.supervisor import Role, Supervisor
 from hyperdust.wallet import DEVNET_MNEMONIC, WEI_PER_BTC, role_key, show_btc, user_key
 
-GENESIS: Final = Path(__file__).resolve().parents[1] / "genesis" / "regtest.json"
-
 _ACCOUNTS: Final = 10
-_BLOCK_TIME_S: Final = 2
 _FIRST_JOB: Final = "Bitcoin is a peer-to-peer electronic cash system"
 _FIRST_JOB_FEE: Final = WEI_PER_BTC // 100_000
 _START_TIMEOUT_S: Final = 180.0
 _POLL_S: Final = 0.1
-
-
-class DevnetError(NodeFault):
-    """The devnet cannot start or go on; says why and what to do."""
 
 
 class PortTaken(DevnetError):
@@ -83,11 +71,11 @@ def run_devnet(config: DevnetConfig) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     config.data_dir.mkdir(parents=True, exist_ok=True)
-    with _locked(config.data_dir):
+    with locked(config.data_dir):
         _forget(config.ready_file)
         if config.fresh:
-            _wipe(config.data_dir)
-        genesis = _prepare_genesis(config)
+            wipe(config.data_dir)
+        genesis = prepare_genesis(config.data_dir, config.seed, config.block_time_s)
         ports = Ports(config.rpc_port)
         check_ports(ports.named)
         supervisor = Supervisor(_roles(config, genesis, ports))
@@ -239,50 +227,6 @@ def check_ports(named: Mapping[str, int]) -> None:
                 ) from error
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file at once: a reader sees the old text or the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
-
-
-def make_genesis(template: Mapping[str, Any], seed: int, spacing_s: int, now: int) -> dict[str, Any]:
-    """The devnet's own network: a chain id for each seed, so that wallets do not mistake one devnet for another."""
-    return {
-        **template,
-        "chain_id": DEVNET_CHAIN_IDS.start + seed % len(DEVNET_CHAIN_IDS),
-        "genesis_timestamp": now,
-        "spacing_s": spacing_s,
-    }
-
-
-def _prepare_genesis(config: DevnetConfig) -> Mapping[str, Any]:
-    path = config.data_dir / "genesis.json"
-    if not path.exists():
-        seed = secrets.randbelow(len(DEVNET_CHAIN_IDS)) if config.seed is None else config.seed
-        try:
-            template = json.loads(GENESIS.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DevnetError(f"no genesis table for regtest: {error}; `make genesis` writes it") from error
-        genesis = make_genesis(template, seed, config.block_time_s or _BLOCK_TIME_S, int(time.time()))
-        write_atomically(path, json.dumps(genesis, indent=2) + "\n")
-        return genesis
-    try:
-        genesis = json.loads(path.read_text(encoding="utf-8"))
-        chain_id, spacing_s = int(genesis["chain_id"]), int(genesis["spacing_s"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DevnetError(f"{path} is damaged ({error}); start over: hyperdust devnet --fresh") from error
-    cure = "leave the option out, start over with --fresh, or choose another --data-dir"
-    if config.seed is not None and chain_id != make_genesis({}, config.seed, 1, 0)["chain_id"]:
-        raise DevnetError(f"the chain in {config.data_dir} has id {chain_id}, not that of --seed {config.seed}; {cure}")
-    if config.block_time_s not in {None, spacing_s}:
-        raise DevnetError(
-            f"the chain in {config.data_dir} has a block every {spacing_s} s, not {config.block_time_s}; {cure}"
-        )
-    return dict(genesis)
-
-
 def _roles(config: DevnetConfig, genesis: Mapping[str, Any], ports: Ports) -> list[Role]:
     command = (sys.executable, "-m", "hyperdust.cli")
     named = {name: str(port) for name, port in ports.named.items()}
@@ -321,26 +265,6 @@ def _roles(config: DevnetConfig, genesis: Mapping[str, Any], ports: Ports) -> li
         for index in range(config.miners)
     ]
     return [node, *miners]
-
-
-@contextmanager
-def _locked(data_dir: Path) -> Iterator[None]:
-    with (data_dir / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DevnetError(
-                f"another devnet runs in {data_dir}; stop it, or choose another --data-dir and --rpc-port"
-            ) from error
-        yield
-
-
-def _wipe(data_dir: Path) -> None:
-    # Only what a devnet wrote, and only where one did.
-    if (data_dir / "genesis.json").exists():
-        for folder in (*data_dir.glob("node*"), *data_dir.glob("miner*"), data_dir / "logs"):
-            shutil.rmtree(folder, ignore_errors=True)
-        (data_dir / "genesis.json").unlink()
 
 
 def _forget(ready_file: Path | None) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from hyperdust import devnet
-from hyperdust.devnet import DevnetConfig, DevnetError, PortTaken
+from hyperdust import devnet, devnet_folder
+from hyperdust.devnet import PortTaken
+from hyperdust.devnet_folder import DevnetError
 
 REGTEST = {"name": "regtest", "chain_id": 1, "genesis_timestamp": 0, "spacing_s": 6, "kept": {"x": 1}}
 
@@ -13,43 +14,39 @@ REGTEST = {"name": "regtest", "chain_id": 1, "genesis_timestamp": 0, "spacing_s"
 @pytest.fixture(autouse=True)
 def regtest(tmp_path, monkeypatch):
     (tmp_path / "regtest.json").write_text(json.dumps(REGTEST))
-    monkeypatch.setattr(devnet, "GENESIS", tmp_path / "regtest.json")
+    monkeypatch.setattr(devnet_folder, "TEMPLATE", tmp_path / "regtest.json")
 
 
-def config(data_dir, **changes):
-    defaults = {
-        "rpc_port": 8545, "ready_file": None, "seed": None, "block_time_s": None, "miners": 1, "demo": True,
-        "fresh": False,
-    }  # fmt: skip
-    return DevnetConfig(data_dir=data_dir, **{**defaults, **changes})
+def prepare(data_dir, seed=None, block_time_s=None):
+    return devnet_folder.prepare_genesis(data_dir, seed, block_time_s)
 
 
 def test_a_seed_fixes_the_chain_id_within_the_devnets_range():
-    assert devnet.make_genesis(REGTEST, 1_000_007, 3, 99) == {
+    assert devnet_folder.make_genesis(REGTEST, 1_000_007, 3, 99) == {
         "name": "regtest", "chain_id": 48_000_007, "genesis_timestamp": 99, "spacing_s": 3, "kept": {"x": 1},
     }  # fmt: skip
 
 
 def test_a_second_start_keeps_the_genesis(tmp_path):
-    first = devnet._prepare_genesis(config(tmp_path))
-    assert devnet._prepare_genesis(config(tmp_path)) == first
+    first = prepare(tmp_path)
+    assert prepare(tmp_path) == first
     assert first["spacing_s"] == 2
 
 
 def test_options_that_do_not_fit_the_kept_chain_are_refused_with_the_cure(tmp_path):
-    devnet._prepare_genesis(config(tmp_path, seed=5, block_time_s=1))
-    assert devnet._prepare_genesis(config(tmp_path, seed=5, block_time_s=1))["chain_id"] == 48_000_005
+    prepare(tmp_path, seed=5, block_time_s=1)
+    assert prepare(tmp_path, seed=5, block_time_s=1)["chain_id"] == 48_000_005
     with pytest.raises(DevnetError, match="--fresh"):
-        devnet._prepare_genesis(config(tmp_path, seed=6))
+        prepare(tmp_path, seed=6)
     with pytest.raises(DevnetError, match="--fresh"):
-        devnet._prepare_genesis(config(tmp_path, block_time_s=2))
+        prepare(tmp_path, block_time_s=2)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"chain_id": "x", "spacing_s": 1}'])
 def test_a_damaged_genesis_is_named_and_kept(tmp_path, content):
     (tmp_path / "genesis.json").write_text(content)
     with pytest.raises(DevnetError, match="damaged"):
-        devnet._prepare_genesis(config(tmp_path))
+        prepare(tmp_path)
     assert (tmp_path / "genesis.json").read_text() == content
 
 
@@ -57,7 +54,7 @@ def test_fresh_deletes_what_a_devnet_wrote_and_nothing_else(tmp_path):
     (tmp_path / "genesis.json").write_text("{}")
     (tmp_path / "node0").mkdir()
     (tmp_path / "mine.txt").write_text("kept")
-    devnet._wipe(tmp_path)
+    devnet_folder.wipe(tmp_path)
     assert not (tmp_path / "node0").exists()
     assert not (tmp_path / "genesis.json").exists()
     assert (tmp_path / "mine.txt").exists()
@@ -65,19 +62,23 @@ def test_fresh_deletes_what_a_devnet_wrote_and_nothing_else(tmp_path):
 
 def test_fresh_leaves_a_folder_alone_that_is_no_devnets(tmp_path):
     (tmp_path / "node0").mkdir()
-    devnet._wipe(tmp_path)
+    devnet_folder.wipe(tmp_path)
     assert (tmp_path / "node0").exists()
 
 
 def test_two_devnets_do_not_share_a_folder(tmp_path):
-    with devnet._locked(tmp_path), pytest.raises(DevnetError, match="another devnet"), devnet._locked(tmp_path):
+    with (
+        devnet_folder.locked(tmp_path),
+        pytest.raises(DevnetError, match="another devnet"),
+        devnet_folder.locked(tmp_path),
+    ):
         pass
 
 
 def test_the_ready_file_is_replaced_at_once(tmp_path):
     path = tmp_path / "new" / "ready.json"
-    devnet.write_atomically(path, "one")
-    devnet.write_atomically(path, "two")
+    devnet_folder.write_atomically(path, "one")
+    devnet_folder.write_atomically(path, "two")
     assert path.read_text() == "two"
     assert list(path.parent.iterdir()) == [path]
 
