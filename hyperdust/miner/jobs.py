@@ -15,9 +15,10 @@ from chain.params import JOB_MARKET
 from hyperdust.contracts_abi import encode_call
 from hyperdust.miner.client import WorkClient, WorkUnreachable
 from hyperdust.miner.draw import Drawer, Found
+from hyperdust.miner.fault import choose_fault
 from hyperdust.miner.journal import Entry, Journal
 from hyperdust.proto import work_pb2 as messages
-from pouw.execution import Backend, Tensor, decode_tensors, encode_tensors, run, subgraph_root, trace_root
+from pouw.execution import Backend, OutputHook, Tensor, decode_tensors, encode_tensors, run, subgraph_root, trace_root
 from pouw.hypergraph import Hypergraph
 from pouw.operators.rules import MATMUL
 
@@ -91,14 +92,16 @@ class Provider:
         self.graph.check_symbols(symbols)
         ports = self.graph.inputs
         types = [port.type for port in ports]
+        tensors = decode_tensors(types, symbols, job.input)
+        inputs = dict(zip((port.name for port in ports), tensors, strict=True))
         execution = run(
             self.graph,
             self.constants,
-            dict(zip((port.name for port in ports), decode_tensors(types, symbols, job.input), strict=True)),
+            inputs,
             symbols,
             self.backend,
             matmul_hook=lambda operator, a, b: self._multiply(operator, a, b, job.id),
-            on_output=None if self.fault is None else self._corrupt,
+            on_output=None if self.fault is None else self._fault(self.fault, inputs, symbols),
         )
         output = encode_tensors(list(execution.outputs.values()))
         roots = tuple(subgraph_root(outputs) for outputs in execution.subgraph_outputs)
@@ -220,9 +223,5 @@ class Provider:
             self.hand_in(found)
         return product
 
-    def _corrupt(self, operator: int, output: Tensor) -> Tensor:
-        if operator != self.fault:
-            return output
-        wrong = output.copy()
-        wrong.reshape(-1)[0] ^= 1  # stays within any bounds that hold an even and the next odd number
-        return wrong
+    def _fault(self, operator: int, inputs: Mapping[str, Tensor], symbols: Mapping[str, int]) -> OutputHook:
+        return choose_fault(self.graph, self.constants, inputs, symbols, self.backend, operator)

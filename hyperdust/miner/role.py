@@ -29,7 +29,7 @@ _REFUSED_PAUSE_S: Final = (1.0, 10.0)
 
 
 class FaultRefused(NodeFault):
-    """`--fault` outside of a devnet."""
+    """`--fault` outside of a devnet, or of an operator that the graph does not have."""
 
 
 def run_miner(config: MinerConfig, stop: threading.Event | None = None) -> None:
@@ -43,6 +43,9 @@ def run_miner(config: MinerConfig, stop: threading.Event | None = None) -> None:
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, lambda *_: ended.set())
     loaded = load_graph(config.graph)
+    operators = loaded.graph.operator_count()
+    if config.fault is not None and not 0 <= config.fault < operators:
+        raise FaultRefused(f"--fault {config.fault}: graph {config.graph} has operators 0 to {operators - 1}")
     miner = Miner(config, loaded, choose_backend(config.backend), ended)
     miner.run()
 

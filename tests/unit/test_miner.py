@@ -1,6 +1,7 @@
 """A miner against a real node in one process: jobs done, killed at any step, bad results, labels."""
 
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 
 from consensus.certificate import decode_certificate
+from hyperdust.miner.config import MinerConfig
 from hyperdust.miner.draw import Drawer, Work
 from hyperdust.miner.journal import Entry, Journal
+from hyperdust.miner.role import FaultRefused, run_miner
 from hyperdust.node.contracts import view
 from pouw.backends.reference import NumpyBackend
 from pouw.execution import run, trace_root
@@ -186,3 +189,13 @@ def test_a_torn_journal_is_no_obstacle(tmp_path: Path) -> None:
     assert Journal(path).get(3) == Entry(3)
     path.write_text('[{"job": 1, "unknown": 2}]')
     assert Journal(path).highest_nonce() == -1
+
+
+def test_a_fault_is_for_devnets_and_for_operators_that_exist(chain: WorkChain, tmp_path: Path) -> None:
+    miner = small_miner(chain, tmp_path / "miner", fault=0)
+    template = chain.offer()
+    template.chain_id = 21_000_000
+    with pytest.raises(FaultRefused, match="chain 21000000"):
+        miner._provider_on(template)
+    with pytest.raises(FaultRefused, match="has operators 0 to"):
+        run_miner(MinerConfig(account=MINER, graph="minilm", data_dir=tmp_path, fault=10_000), threading.Event())
