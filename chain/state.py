@@ -73,7 +73,7 @@ def decode_account(data: bytes | None) -> Account:
 
 def encode_writes(writes: Sequence[tuple[bytes, bytes | None]]) -> bytes:
     """Writes as one string, ten times as fast as RLP: len16(key) ‖ key ‖ len32(value) + 1, or 0 to remove ‖ value."""
-    parts = []
+    parts: list[bytes] = []
     for key, value in writes:
         size = 0 if value is None else len(value) + 1
         parts += (len(key).to_bytes(2, "big"), key, size.to_bytes(4, "big"), value or b"")

@@ -15,8 +15,8 @@ from hyperdust.statetest import run_files
 VECTORS = Path(__file__).parents[2] / ".." / "shared" / "vectors"
 CASES = 2252
 ETHER_IN_GWEI = 10**9
-BLOCK_NUMBERS = [(0, "Homestead"), (3, "TangerineWhistle"), (6, "SpuriousDragon"), (9, "Byzantium"), (12, "Constantinople"),
-                 (18, "Istanbul"), (24, "Berlin"), (27, "London"), (36, "Paris")]  # fmt: skip
+BLOCK_NUMBERS = [(0, "Homestead"), (3, "TangerineWhistle"), (6, "SpuriousDragon"), (9, "Byzantium"),
+                 (12, "Constantinople"), (18, "Istanbul"), (24, "Berlin"), (27, "London"), (36, "Paris")]  # fmt: skip
 TIMES = [(390, "Shanghai"), (420, "Cancun"), (450, "Prague"), (480, "Osaka"), (510, "BPO1"), (540, "BPO2")]
 
 

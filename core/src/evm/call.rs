@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use alloy_eips::eip2930::{AccessList, AccessListItem};
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, Bytes};
 use alloy_rpc_types_trace::geth::GethDebugTracingOptions;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
-use revm::context::result::{EVMError, ExecutionResult, Output, ResultAndState};
+use revm::bytecode::OpCode;
+use revm::context::result::{EVMError, ExecutionResult, HaltReason, ResultAndState};
 use revm::context::{CfgEnv, TxEnv};
-use revm::inspector::NoOpInspector;
+use revm::interpreter::Interpreter;
+use revm::interpreter::interpreter_types::Jumps;
 use revm::primitives::TxKind;
-use revm::{DatabaseRef, InspectEvm, Inspector};
+use revm::{DatabaseRef, ExecuteEvm, InspectEvm, Inspector};
 use revm_inspectors::access_list::AccessListInspector;
 use revm_inspectors::tracing::{DebugInspector, TransactionContext};
 
@@ -21,7 +23,7 @@ use super::convert::{
     address_of, bytes_of, hash_of, integer_of, optional, python_bytes, python_hashes, u128_of,
 };
 use super::environment::Environment;
-use super::machine::{Ctx, Machine, Rejection, Stop, halt_text, machine};
+use super::machine::{Ctx, Fault, Machine, Rejection, Stop, halt_text, machine};
 use super::overlay::{Overlay, Override};
 use super::precompiles::Registry;
 use super::reader::{Reader, StateCache, Writes};
@@ -160,53 +162,115 @@ impl Trial {
         ))
     }
 
-    /// Runs one message; nothing is committed.
-    fn run<'a, I: Inspector<Ctx<'a>>>(
-        &self,
-        machine: &mut Machine<'a, I>,
-        transaction: &TxEnv,
-        index: usize,
-    ) -> Result<ResultAndState, Stop> {
-        // As geth: without a price there is no base fee either.
+    /// As geth: without a price there is no base fee either.
+    fn set_fees<I>(&self, machine: &mut Machine<'_, I>, transaction: &TxEnv) {
         let free = transaction.gas_price == 0 && machine.ctx.cfg.disable_nonce_check;
         machine.ctx.cfg.disable_base_fee = free;
         machine.ctx.block.basefee = if free { 0 } else { self.environment.base_fee };
-        match machine.inspect_tx(transaction.clone()) {
-            Ok(outcome) => Ok(outcome),
-            Err(EVMError::Transaction(error)) => Err(Stop::Rejected(
+    }
+
+    fn named(
+        &self,
+        outcome: Result<ResultAndState, Fault>,
+        transaction: &TxEnv,
+        index: usize,
+    ) -> Result<ResultAndState, Stop> {
+        outcome.map_err(|error| match error {
+            EVMError::Transaction(error) => Stop::Rejected(
                 index,
                 Rejection::from_revm(&error, transaction, &self.environment),
-            )),
-            Err(error) => Err(Stop::Fault(error.to_string())),
-        }
+            ),
+            error => Stop::Fault(error.to_string()),
+        })
     }
+
+    /// Runs one message; nothing is committed.
+    fn run(
+        &self,
+        machine: &mut Machine<'_, ()>,
+        transaction: &TxEnv,
+        index: usize,
+    ) -> Result<ResultAndState, Stop> {
+        self.set_fees(machine, transaction);
+        self.named(machine.transact(transaction.clone()), transaction, index)
+    }
+
+    /// Runs one message under an inspector; nothing is committed.
+    fn inspect<'a, I: Inspector<Ctx<'a>>>(
+        &self,
+        machine: &mut Machine<'a, I>,
+        transaction: &TxEnv,
+    ) -> Result<ResultAndState, Stop> {
+        self.set_fees(machine, transaction);
+        self.named(machine.inspect_tx(transaction.clone()), transaction, 0)
+    }
+}
+
+/// The last instruction that was tried: geth's messages name it.
+#[derive(Default)]
+struct LastStep {
+    opcode: u8,
+    stack: usize,
+}
+
+impl<CTX> Inspector<CTX> for LastStep {
+    fn step(&mut self, interpreter: &mut Interpreter, _context: &mut CTX) {
+        self.opcode = interpreter.bytecode.opcode();
+        self.stack = interpreter.stack.len();
+    }
+}
+
+/// Why a message failed, if it did.
+fn plain_error(result: &ExecutionResult) -> Option<String> {
+    match result {
+        ExecutionResult::Success { .. } => None,
+        ExecutionResult::Revert { .. } => Some("execution reverted".to_owned()),
+        ExecutionResult::Halt { reason, .. } => Some(halt_text(reason)),
+    }
+}
+
+/// The same; where the reason alone does not say enough, by running the message once more.
+fn error_text(
+    trial: &Trial,
+    transaction: &TxEnv,
+    result: &ExecutionResult,
+) -> Result<Option<String>, Stop> {
+    let ExecutionResult::Halt { reason, .. } = result else {
+        return Ok(plain_error(result));
+    };
+    let unknown = matches!(
+        reason,
+        HaltReason::OpcodeNotFound | HaltReason::NotActivated
+    );
+    if !unknown && !matches!(reason, HaltReason::StackUnderflow) {
+        return Ok(plain_error(result));
+    }
+    let mut machine = trial.machine(trial.lenient(), Some(transaction), LastStep::default())?;
+    trial.inspect(&mut machine, transaction)?;
+    let LastStep { opcode, stack } = machine.inspector;
+    if unknown {
+        return Ok(Some(format!(
+            "invalid opcode: opcode {opcode:#x} not defined"
+        )));
+    }
+    let wanted = OpCode::new(opcode).map_or(0, |opcode| opcode.inputs());
+    Ok(Some(format!("stack underflow ({stack} <=> {wanted})")))
 }
 
 /// (success, output, gas used, gas refunded, error, logs, created): the fields of `chain.engine.CallResult`.
 fn python_result<'py>(
     py: Python<'py>,
     result: ExecutionResult,
+    error: Option<String>,
     trace: Option<String>,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let gas = *result.gas();
-    let (success, output, error, created) = match &result {
-        ExecutionResult::Success {
-            output: Output::Create(code, address),
-            ..
-        } => (true, code.clone(), None, *address),
-        ExecutionResult::Success {
-            output: Output::Call(data),
-            ..
-        } => (true, data.clone(), None, None),
-        ExecutionResult::Revert { output, .. } => (
-            false,
-            output.clone(),
-            Some("execution reverted".to_owned()),
-            None,
-        ),
-        ExecutionResult::Halt { reason, .. } => {
-            (false, Default::default(), Some(halt_text(reason)), None)
+    let (success, output, created) = match &result {
+        ExecutionResult::Success { output, .. } => {
+            (true, output.data().clone(), output.address().copied())
         }
+        ExecutionResult::Revert { output, .. } => (false, output.clone(), None),
+        ExecutionResult::Halt { .. } => (false, Bytes::new(), None),
     };
     let logs = if success {
         result.into_logs()
@@ -265,22 +329,26 @@ pub fn call<'py>(
     let trial = Trial::from_python(environment, overrides, precompiles, read_many, cache)?;
     let transaction = Message::from_python(message)?.transaction;
     let tracer = trace.map(tracer_of).transpose()?;
-    let work = || match tracer {
-        None => {
-            let mut machine = trial.machine(trial.lenient(), Some(&transaction), NoOpInspector)?;
-            Ok((trial.run(&mut machine, &transaction, 0)?.result, None))
-        }
-        Some(tracer) => {
-            let mut machine = trial.machine(trial.lenient(), Some(&transaction), tracer)?;
-            let outcome = trial.run(&mut machine, &transaction, 0)?;
-            let text = trace_text(&mut machine, &transaction, &outcome, None)?;
-            Ok((outcome.result, Some(text)))
-        }
+    let work = || {
+        let (result, text) = match tracer {
+            None => {
+                let mut machine = trial.machine(trial.lenient(), Some(&transaction), ())?;
+                (trial.run(&mut machine, &transaction, 0)?.result, None)
+            }
+            Some(tracer) => {
+                let mut machine = trial.machine(trial.lenient(), Some(&transaction), tracer)?;
+                let outcome = trial.inspect(&mut machine, &transaction)?;
+                let text = trace_text(&mut machine, &transaction, &outcome, None)?;
+                (outcome.result, Some(text))
+            }
+        };
+        let error = error_text(&trial, &transaction, &result)?;
+        Ok((result, error, text))
     };
-    let (result, text) = py
+    let (result, error, text) = py
         .detach(work)
         .map_err(|stop: Stop| stop.into_python(&trial.reader))?;
-    python_result(py, result, text)
+    python_result(py, result, error, text)
 }
 
 /// The access list that a message would use, the gas that it uses with it, its error.
@@ -302,17 +370,18 @@ pub fn create_access_list<'py>(
         loop {
             let inspector = AccessListInspector::new(transaction.access_list.clone());
             let mut machine = trial.machine(trial.lenient(), Some(&transaction), inspector)?;
-            let outcome = trial.run(&mut machine, &transaction, 0)?;
+            let outcome = trial.inspect(&mut machine, &transaction)?;
             let list = machine.inspector.into_access_list();
             runs += 1;
             if list == transaction.access_list || runs == ACCESS_LIST_RUNS {
-                return Ok((list, outcome.result));
+                let error = error_text(&trial, &transaction, &outcome.result)?;
+                return Ok((list, outcome.result, error));
             }
             transaction.access_list = list;
             transaction.tx_type = transaction.tx_type.max(1);
         }
     };
-    let (list, result) = py
+    let (list, result, error) = py
         .detach(work)
         .map_err(|stop: Stop| stop.into_python(&trial.reader))?;
     let mut items = Vec::new();
@@ -322,11 +391,6 @@ pub fn create_access_list<'py>(
             python_hashes(py, &item.storage_keys)?,
         ));
     }
-    let error = match &result {
-        ExecutionResult::Success { .. } => None,
-        ExecutionResult::Revert { .. } => Some("execution reverted".to_owned()),
-        ExecutionResult::Halt { reason, .. } => Some(halt_text(reason)),
-    };
     (PyTuple::new(py, items)?, result.tx_gas_used(), error).into_pyobject(py)
 }
 
@@ -353,7 +417,7 @@ pub fn simulate<'py>(
         let mut config = trial.lenient();
         config.disable_nonce_check = !validates;
         config.disable_eip3607 = !validates;
-        let mut machine = trial.machine(config, None, NoOpInspector)?;
+        let mut machine = trial.machine(config, None, ())?;
         let mut results = Vec::new();
         for (index, message) in messages.iter().enumerate() {
             let mut transaction = message.transaction.clone();
@@ -377,7 +441,8 @@ pub fn simulate<'py>(
         .map_err(|stop: Stop| stop.into_python(&trial.reader))?;
     let out = PyList::empty(py);
     for result in results {
-        out.append(python_result(py, result, None)?)?;
+        let error = plain_error(&result);
+        out.append(python_result(py, result, error, None)?)?;
     }
     (out, python_writes(py, &writes)?, python_bytes(py, root)).into_pyobject(py)
 }

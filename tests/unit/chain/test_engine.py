@@ -59,8 +59,8 @@ ENVIRONMENT = BlockEnvironment(
 class State:
     """A state in memory that counts its batches."""
 
-    def __init__(self, alloc):
-        writes, self.root = genesis_state(alloc)
+    def __init__(self, alloc, fork="Osaka"):
+        writes, self.root = genesis_state(alloc, fork)
         self.values = {}
         self.batches = 0
         self.apply(writes)
@@ -307,7 +307,7 @@ def test_calls_say_what_went_wrong_in_geths_words():
         "5b5f56": "out of gas",
         "fe": "invalid opcode: INVALID",
         "600556": "invalid jump destination",
-        "01": "stack underflow",
+        "01": "stack underflow (0 <=> 2)",
     }
     for text, error in cases.items():
         state = funded(alloc=code(text))
@@ -431,3 +431,24 @@ def test_writes_survive_their_encoding(writes):
     if writes:
         with pytest.raises(NodeFault):
             decode_writes(encoded[:-1] if writes[-1][1] else encoded + b"\0\1k\0\0\0\2")
+
+
+def test_before_cancun_a_destroyed_contract_leaves_nothing():
+    alloc = {sender: AccountOverride(balance=ETHER) for sender in SENDERS}
+    destroyed = {CONTRACT: AccountOverride(code=b"\x33\xff", balance=0, state_diff={slot: 7 for slot in range(30)})}
+    state = State(alloc | destroyed, "Shanghai")
+    environment = replace(ENVIRONMENT, fork="Shanghai", parent_beacon_root=None)
+    done = run(state, signed(to=CONTRACT, value=0), environment=environment)
+    state.apply(done.writes)
+    left = [key for key in state.values if key[:1] in {b"s", b"m"} or key == account_key(CONTRACT)]
+    assert left == []
+    # Only the fees tell the state from one without the contract.
+    fees = {SENDERS[0]: AccountOverride(balance=state.account(SENDERS[0]).balance, nonce=1)}
+    fees[COINBASE] = AccountOverride(balance=state.account(COINBASE).balance)
+    assert genesis_state(alloc | fees, "Shanghai")[1] == done.state_root
+
+
+def test_invalid_opcodes_and_underflows_are_named():
+    for text, error in {"0c": "invalid opcode: opcode 0xc not defined", "600101": "stack underflow (1 <=> 2)"}.items():
+        state = funded(alloc=code(text))
+        assert call(ENVIRONMENT, CallMessage(OTHER, CONTRACT, gas=50_000), state.read_many).error == error
