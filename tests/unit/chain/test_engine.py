@@ -435,7 +435,7 @@ def test_writes_survive_their_encoding(writes):
 
 def test_before_cancun_a_destroyed_contract_leaves_nothing():
     alloc = {sender: AccountOverride(balance=ETHER) for sender in SENDERS}
-    destroyed = {CONTRACT: AccountOverride(code=b"\x33\xff", balance=0, state_diff={slot: 7 for slot in range(30)})}
+    destroyed = {CONTRACT: AccountOverride(code=b"\x33\xff", balance=0, state_diff=dict.fromkeys(range(30), 7))}
     state = State(alloc | destroyed, "Shanghai")
     environment = replace(ENVIRONMENT, fork="Shanghai", parent_beacon_root=None)
     done = run(state, signed(to=CONTRACT, value=0), environment=environment)
