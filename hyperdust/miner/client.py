@@ -1,7 +1,8 @@
 """The miner's end of the work API: the newest template, kept fresh for ever, and calls with deadlines."""
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import grpc
@@ -16,6 +17,7 @@ log = structlog.get_logger()
 
 _CALL_TIMEOUT_S: Final = 30.0
 _BACKOFF_S: Final = (0.2, 5.0)  # first and longest pause before the stream is opened again
+_SLICE_S: Final = 0.25
 _MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
@@ -33,8 +35,9 @@ class WorkUnreachable(HyperdustError):
 class WorkClient:
     """Safe to use from any thread. `start` opens the stream in a thread; `close` ends it."""
 
-    def __init__(self, address: str, coinbase: bytes, graphs: Sequence[bytes]) -> None:
+    def __init__(self, address: str, coinbase: bytes, graphs: Sequence[bytes], stop: threading.Event) -> None:
         self._address = address
+        self._stop = stop
         self._request = messages.TemplateRequest(coinbase=coinbase, graphs=graphs)
         self._channel = grpc.insecure_channel(address, options=_OPTIONS)
         self._stub: Any = WorkStub(self._channel)
@@ -76,14 +79,19 @@ class WorkClient:
         )
 
     def wait(self, seen: messages.Template | None, timeout_s: float) -> None:
-        """Wait until the newest message is another one than `seen`, or for the time given."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._latest is not seen or self._closed.is_set(), timeout_s)
+        """Wait until the newest message is another one than `seen`, until stopped, or for the time given."""
+        self._wait_for(lambda: self._latest is not seen, timeout_s)
 
     def wait_for_work(self, timeout_s: float) -> None:
-        """Wait until a template is open, or for the time given."""
+        """Wait until a template is open, until stopped, or for the time given."""
+        self._wait_for(lambda: self.work() is not None, timeout_s)
+
+    def _wait_for(self, holds: Callable[[], bool], timeout_s: float) -> None:
+        until = time.monotonic() + timeout_s
         with self._changed:
-            self._changed.wait_for(lambda: self.work() is not None or self._closed.is_set(), timeout_s)
+            # In slices: a signal handler can set an event, but must not take a lock.
+            while not (holds() or self._stop.is_set() or self._closed.is_set()) and time.monotonic() < until:
+                self._changed.wait(min(_SLICE_S, max(until - time.monotonic(), 0.0)))
 
     def spend(self, template_id: int) -> None:
         """Draw no more on this template: a ticket of it is on its way."""

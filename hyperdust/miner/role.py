@@ -89,7 +89,7 @@ class Miner:
         self._backend = backend
         self._stop = stop
         self._drawer = _drawer(loaded, bytes(config.account.key))
-        self._client = WorkClient(config.work_grpc, config.coinbase, (loaded.graph_id,))
+        self._client = WorkClient(config.work_grpc, config.coinbase, (loaded.graph_id,), stop)
         self._tickets: queue.Queue[Found | None] = queue.Queue(maxsize=16)
         self._provider: Provider | None = None
         self._genesis_hash = b""
@@ -108,7 +108,7 @@ class Miner:
             backend=self._backend.name,
             products=len(self._drawer.operands),
         )
-        threads = [threading.Thread(target=self._hand_in_tickets, name="tickets")]
+        threads = [threading.Thread(target=self._hand_in_tickets, name="tickets", daemon=True)]
         if self._config.bond:
             arguments = (self._config, self._loaded.graph_id, self._stop)
             threads.append(threading.Thread(target=keep_bonding, args=arguments, name="bonding", daemon=True))
