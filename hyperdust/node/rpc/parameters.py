@@ -20,6 +20,8 @@ TAGS: Final = ("latest", "pending", "earliest", "safe", "finalized")
 T = TypeVar("T")
 MAX_TOPICS: Final = 4
 MAX_FILTER_CHOICES: Final = 1_000  # addresses, or topics at one position; geth's limit
+_FEE_BITS: Final = 128  # what the engine holds; no account has so much
+_HEIGHT_BITS: Final = 63  # of heights and times, so that following blocks still fit 64
 _HEX: Final = re.compile(r"[0-9a-fA-F]*")
 
 
@@ -273,9 +275,9 @@ def parse_call(value: object) -> CallRequest:
     data, alias = _optional(item, "input", parse_data), _optional(item, "data", parse_data)
     if data is not None and alias is not None and data != alias:
         raise InvalidParams('both "data" and "input" are set and not equal. Please use "input" to pass call data')
-    price = _optional(item, "gasPrice", parse_quantity)
-    fee_cap = _optional(item, "maxFeePerGas", parse_quantity)
-    tip_cap = _optional(item, "maxPriorityFeePerGas", parse_quantity)
+    price = _optional(item, "gasPrice", _parse_fee)
+    fee_cap = _optional(item, "maxFeePerGas", _parse_fee)
+    tip_cap = _optional(item, "maxPriorityFeePerGas", _parse_fee)
     if price is not None and (fee_cap is not None or tip_cap is not None):
         raise InvalidParams("both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) specified")
     if fee_cap is not None and tip_cap is not None and fee_cap < tip_cap:
@@ -362,11 +364,11 @@ def parse_block_overrides(value: object) -> BlockOverrides:
         if item.get(name) is not None:
             raise InvalidParams(f'block override "{name}" is not supported for this RPC method')
     return BlockOverrides(
-        number=_optional(item, "number", _parse_u64),
-        timestamp=_optional(item, "time", _parse_u64),
+        number=_optional(item, "number", _parse_height),
+        timestamp=_optional(item, "time", _parse_height),
         coinbase=_optional(item, "feeRecipient", parse_address) or _optional(item, "coinbase", parse_address),
         gas_limit=_optional(item, "gasLimit", _parse_u64),
-        base_fee=_optional(item, "baseFeePerGas", parse_quantity),
+        base_fee=_optional(item, "baseFeePerGas", _parse_u64),
         prev_randao=_optional(item, "prevRandao", parse_hash) or _optional(item, "random", parse_hash),
     )
 
@@ -460,6 +462,14 @@ def parse_text(value: object) -> str:
 def parse_integer(value: object) -> int:
     """A JSON integer, a decimal string or a hex quantity: ids of jobs."""
     return int(parse_count(value))
+
+
+def _parse_fee(value: object) -> int:
+    return parse_quantity(value, bits=_FEE_BITS)
+
+
+def _parse_height(value: object) -> int:
+    return parse_quantity(value, bits=_HEIGHT_BITS)
 
 
 def _parse_u64(value: object) -> int:

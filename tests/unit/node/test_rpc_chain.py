@@ -17,6 +17,7 @@ from hyperdust.node.rpc.backend import Backend, Limits, Subscriptions  # noqa: E
 from hyperdust.node.rpc.dispatcher import Dispatcher  # noqa: E402
 from hyperdust.node.rpc.filters import Filters  # noqa: E402
 from hyperdust.node.rpc.list_root import compute_list_root  # noqa: E402
+from hyperdust.node.rpc.table import DEBUG_METHODS, METHODS  # noqa: E402
 
 PARAMS = ChainParams(
     network="test",
@@ -524,3 +525,61 @@ def test_simulated_roots_are_the_engines(ask, chain):
         assert len(block.body.transactions) == count
         assert compute_list_root(block.body.transactions) == block.header.transactions_root
         assert compute_list_root(chain.store.latest.load_receipts(block.header.hash)) == block.header.receipts_root
+
+
+JUNK = (
+    None,
+    True,
+    -1,
+    1.5,
+    10**30,
+    "",
+    "0x",
+    "0x0",
+    "0xffffffffffffffff",
+    "latest",
+    "pending",
+    "\ud800",
+    "0x" + "00" * 20,
+    "0x" + "ff" * 32,
+    [],
+    [[]],
+    {},
+    {"to": "0x" + "00" * 20, "gas": "0x0"},
+    {"from": BOB, "data": "0x" + "fe" * 40, "gas": "0xffffffffffffffff"},
+    {"to": REVERTER, "gas": "0x5208", "maxFeePerGas": "0x" + "f" * 64},
+    {"fromBlock": "0xffffffff", "toBlock": "0x0"},
+    {"blockStateCalls": [{"calls": [{}]}]},
+    {"tracer": "callTracer", "tracerConfig": {"onlyTopCall": 5}},
+)
+
+
+@pytest.mark.parametrize(
+    "method", sorted({*METHODS, *DEBUG_METHODS} - {name for name in METHODS if "hyperdust" in name})
+)
+def test_no_junk_is_an_internal_error(ask, chain, method):
+    """The hyperdust methods read predeploys, which this chain lacks."""
+    chain.mine()
+    for first in JUNK:
+        for rest in ([], ["latest"], [JUNK[18]], ["0x0", [5]], [{}, {}, {}], [True]):
+            answer = ask(method, first, *rest)
+            if isinstance(answer, dict) and "code" in answer and "message" in answer:
+                assert answer["code"] != -32603, (method, first, rest, answer)
+
+
+@pytest.mark.parametrize("width", [1, 63, 64, 127, 128, 256])
+def test_no_override_is_too_large_for_an_answer(ask, chain, width):
+    chain.mine()
+    largest = hex(2**width - 1)
+    state = {BOB: {"balance": largest, "nonce": largest}}
+    for name in ("number", "time", "gasLimit", "baseFeePerGas"):
+        block = {name: largest}
+        for fees in ({}, {"gasPrice": largest}, {"maxFeePerGas": largest, "value": largest}):
+            message = {"from": BOB, "to": LOGGER} | fees
+            for answer in (
+                ask("eth_call", message, "latest", state, block),
+                ask("eth_estimateGas", message, "latest", state, block),
+                ask("eth_simulateV1", {"blockStateCalls": [{"blockOverrides": block, "calls": [message]}] * 2}),
+            ):
+                refused = isinstance(answer, dict) and answer["code"] == -32603
+                assert not refused or answer["message"].startswith("err: "), answer
