@@ -139,6 +139,18 @@ def test_start_ready_file_resume_and_stop(tmp_path):
         stop(process)
 
 
+def test_a_role_that_cannot_start_is_named_with_its_last_words(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "genesis.json").write_text('{"chain_id": 48000001, "spacing_s": 1}')
+    refused = subprocess.run(command(tmp_path, free_port()), capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 1
+    assert "node0 does not start" in refused.stderr
+    assert "Field required" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not (tmp_path / "ready.json").exists()
+
+
 def test_roles_do_not_outlive_their_supervisor(tmp_path):
     with devnet(tmp_path, free_port(), "--no-demo") as (process, ready):
         pids = [*read(ready)["pids"]["node"], *read(ready)["pids"]["miner"]]
