@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hyperdust.cli.options import Json, emit, group
+from hyperdust.cli.options import Json, UsageFault, emit, group
 
 Graph = Annotated[str, typer.Option("--graph", help="A graph's name; see `hyperdust graph list`.")]
 
@@ -103,8 +103,20 @@ def statetest(
 
     del as_json  # programs read it: always JSON
     failed = 0
+    for file in files:
+        _check_state_test(file)
     for result in run_files(files):
         failed += not result["pass"]
         print(json.dumps(result))
     if failed:
         raise typer.Exit(1)
+
+
+def _check_state_test(file: Path) -> None:
+    try:
+        tests = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise UsageFault(f"{file}: not JSON: {error}") from error
+    cases = tests.values() if isinstance(tests, dict) else [None]
+    if not all(isinstance(case, dict) and {"env", "pre", "post"} <= set(case) for case in cases):
+        raise UsageFault(f"{file}: no Ethereum state test (env, pre, transaction, post are expected)")

@@ -83,3 +83,10 @@ def test_defaults_come_from_the_command_line_then_environment_then_file(tmp_path
 def test_a_config_that_cannot_be_read_is_named(tmp_path, capsys):
     assert run(["wallet", "list", "--config", str(tmp_path / "none.toml")]) == 1
     assert "none.toml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"x": 1}', '{"x": {"pre": {}}}'])
+def test_what_is_no_state_test_is_named(tmp_path, capsys, content):
+    (tmp_path / "a.json").write_text(content)
+    assert run(["statetest", str(tmp_path / "a.json")]) == 1
+    assert "a.json" in capsys.readouterr().err
