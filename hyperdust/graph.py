@@ -246,7 +246,7 @@ def backends() -> dict[str, Any]:
 
 
 def _parse_numbers(raw: bytes, dtype: str, what: str) -> Tensor:
-    if raw[:1] in b"[{" and raw.rstrip()[-1:] in b"]}":
+    if raw.startswith((b"[", b"{")) and raw.rstrip().endswith((b"]", b"}")):
         try:
             numbers = json.loads(raw)
         except ValueError as error:

@@ -18,7 +18,6 @@ PORTS_MAX = 64
 SUBGRAPHS_MAX = 256
 OPERATORS_MAX = 4096
 ELEMENTS_MAX = 2**31
-MINING_DEPTH_MAX = 16_384
 
 
 class DuplicateName(Mismatch):
@@ -183,9 +182,9 @@ class Hypergraph:
         Raises:
             UnknownSymbol, SymbolOutOfRange.
         """
-        names = {symbol.name for symbol in self.symbols}
-        if names != set(values):
-            raise UnknownSymbol("symbols", sorted(values), sorted(names))
+        names = sorted(symbol.name for symbol in self.symbols)
+        if names != sorted(values):
+            raise UnknownSymbol("symbols", sorted(values), names)
         for symbol in self.symbols:
             if not symbol.low <= values[symbol.name] <= symbol.high:
                 raise SymbolOutOfRange(symbol.name, values[symbol.name], f"{symbol.low} .. {symbol.high}")

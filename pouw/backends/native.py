@@ -46,11 +46,13 @@ class NativeBackend:
         kernel = self._kernels.get(rule.name)
         if kernel is None:
             return rule.compute(tensors, attributes)
+        # the core reads memory in order, and takes a transposed view's memory for its rows
+        ordered = [np.ascontiguousarray(tensor) for tensor in tensors]
         extra = (scaled_root(tensors[0].shape[1]),) if rule.name == "layer_norm" else attributes
         try:
-            return kernel(*tensors, *extra)
+            return kernel(*ordered, *extra)
         except (TypeError, ValueError):
-            # not contiguous, or a value that no operator takes: the definition answers or names the error
+            # a value that the operator does not take: the definition names the error
             return rule.compute(tensors, attributes)
 
     def _matmul(self, a: Tensor, b_transposed: Tensor, *, mining: bool) -> Tensor:

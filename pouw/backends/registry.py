@@ -78,6 +78,7 @@ def self_test_cases() -> tuple[tuple[str, tuple[Tensor, ...], tuple[int, ...]], 
     m, n, k = 19, 48, 1030
     full8 = _full(np.int8, (m, k), 1)
     weights8 = _full(np.int8, (n, k), 2)
+    full8[:3], weights8[:3] = ((-128,), (127,), (0,)), ((-128,), (127,), (1,))  # the largest sums of either sign
     x = _full(np.int16, (m, n), 3)
     factors = (_full(np.int16, (n,), 5).astype(np.int32) % FACTOR_MAX + 1).astype(np.int16)
     maximum = np.abs(_full(np.int32, (m,), 6).astype(np.int64) % 2**23).astype(np.int32) + 1
