@@ -84,6 +84,7 @@ class WorkServer:
         self._manifests: OrderedDict[int, messages.Manifest] = OrderedDict()
         self._refused: OrderedDict[str, list[float]] = OrderedDict()
         self._lock = threading.Lock()
+        self._importing = threading.Lock()
         self._server: grpc.Server | None = None
         importer.subscribe(self._on_imported)
 
@@ -173,13 +174,16 @@ class WorkServer:
             return self._refused_verdict(context, "UnknownTemplate", f"no template {decoded.template_id}")
         if len(decoded.nonce) != 8:
             return self._refused_verdict(context, "Malformed", f"nonce has {len(decoded.nonce)} bytes, not 8")
-        if template.parent_hash != self._store.latest.head.hash:
-            return messages.Verdict(rule="Stale", text="stale: head moved")
+        with self._importing:  # one at a time: the second ticket for a height is not worth a validation
+            if template.parent_hash != self._store.latest.head.hash:
+                return messages.Verdict(rule="Stale", text="stale: head moved")
+            return self._import(template, decoded, context)
+
+    def _import(self, template: Template, ticket: messages.Ticket, context: Any) -> messages.Verdict:
         try:
-            decode_certificate(decoded.certificate)
-            imported = self._importer.import_block(
-                self._builder.assemble(template, bytes(decoded.nonce), bytes(decoded.certificate))
-            )
+            decode_certificate(ticket.certificate)
+            block = self._builder.assemble(template, bytes(ticket.nonce), bytes(ticket.certificate))
+            imported = self._importer.import_block(block)
         except Invalid as error:
             return self._refused_verdict(context, type(error).__name__, str(error))
         except HyperdustError as error:
