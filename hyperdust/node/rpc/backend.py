@@ -20,7 +20,6 @@ from hyperdust.node.rpc.blocks import BlockReader, FullBlock, require_hash, reso
 from hyperdust.node.rpc.errors import LimitExceeded, ServerError, TimedOut
 from hyperdust.node.rpc.feeds import Cursor, PendingFeed
 from hyperdust.node.rpc.filters import Filters
-from hyperdust.node.rpc.job_index import JobIndex
 from hyperdust.node.rpc.parameters import BlockReference
 from hyperdust.node.store import ChainSnapshot, StateNotKept, StateView, Store
 
@@ -61,7 +60,6 @@ class Backend:
     blocks: BlockReader = field(default_factory=BlockReader)
     pending: PendingFeed = field(default_factory=PendingFeed)
     filters: Filters = field(default_factory=Filters)
-    jobs: JobIndex = field(default_factory=JobIndex)
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,17 +161,14 @@ class LogCursor:
 
     def advance(self, snapshot: ChainSnapshot) -> list[object]:
         """Logs: removed ones newest first, then new ones oldest first."""
-        return [found.as_json(removed=removed) for found, removed in self.advance_found(snapshot)]
-
-    def advance_found(self, snapshot: ChainSnapshot) -> list[tuple[FoundLog, bool]]:
-        """As `advance`, not yet JSON: (log, whether it was removed)."""
         moves = find_moves(snapshot, self._since)
-        found: list[tuple[FoundLog, bool]] = []
+        found: list[object] = []
         for block_hash, header in moves.abandoned:
             logs = list(find_logs(snapshot, self._blocks, block_hash, header, self._matcher))
-            found.extend((log, True) for log in reversed(logs))
+            found.extend(log.as_json(removed=True) for log in reversed(logs))
         for block_hash, header in moves.adopted:
-            found.extend((log, False) for log in find_logs(snapshot, self._blocks, block_hash, header, self._matcher))
+            logs = list(find_logs(snapshot, self._blocks, block_hash, header, self._matcher))
+            found.extend(log.as_json() for log in logs)
         self._since = snapshot.head.hash
         return found
 

@@ -9,7 +9,7 @@ from hyperdust.node.rpc import shapes
 from hyperdust.node.rpc.backend import Request
 from hyperdust.node.rpc.blocks import FullBlock, resolve_number
 from hyperdust.node.rpc.errors import InvalidParams, LimitExceeded
-from hyperdust.node.rpc.job_index import STATE_BY_STATUS
+from hyperdust.node.rpc.job_events import STATE_BY_STATUS, find_transitions
 from hyperdust.node.rpc.parameters import LATEST, Address, BlockReference
 from hyperdust.node.rpc.shapes import Json
 from pouw.ticket import slice_width
@@ -95,7 +95,6 @@ def get_job(request: Request, job: int) -> Json | None:
     state = STATE_BY_STATUS[values["status"]]
     if state is None:
         return None
-    transitions = request.backend.jobs.transitions(job, request.snapshot, request.backend.blocks)
     trace_root = values["trace_root"]
     return {
         "job": job,
@@ -107,7 +106,7 @@ def get_job(request: Request, job: int) -> Json | None:
                 "block": transition.block_number,
                 "transaction": shapes.data(transition.transaction_hash),
             }
-            for transition in transitions
+            for transition in find_transitions(request, job, values)
         ],
         "graph": shapes.data(values["graph"]),
         "requester": _address(values["requester"]),
