@@ -39,6 +39,7 @@ MAX_RESULT_TRANSACTIONS: Final = 8
 _MAX_MESSAGE_BYTES: Final = MAX_CERTIFICATE_BYTES + 640 * 1024  # a ticket, or a result with all its transactions
 _UNARY_THREADS: Final = 16
 _REFRESH_S: Final = 1.0  # how often an open template may be renewed for new transactions
+_RENEW_S: Final = 5.0  # a search that takes long should not leave the chain with old timestamps
 _STALLED_S: Final = 30.0  # a consumer that does not read for so long is cut off
 _REFUSALS: Final = 64  # tickets refused on one connection within the window
 _REFUSAL_WINDOW_S: Final = 10.0
@@ -237,10 +238,11 @@ class WorkServer:
             if self._jobs.head != head.hash:  # a commit whose listeners still run: account and jobs would disagree
                 self._jobs.catch_up()
                 continue
-            versions = (self._mempool.version, self._jobs.version)
+            # An open template is renewed for new transactions, and now and then for its timestamp.
+            version = (self._mempool.version, int(self._clock() // _RENEW_S))
             wait_s = self._builder.opens_at(head.header) - self._clock()
             is_open = wait_s <= 0
-            key = (head.hash, is_open, versions if is_open else versions[1:])
+            key = (head.hash, is_open, version if is_open else None)
             renewable = sent[:2] != key[:2] or self._clock() >= sent_at + _REFRESH_S
             if key != sent and renewable:
                 template = self._offer(coinbase, graphs, head, wait_s)

@@ -252,6 +252,9 @@ def test_between_blocks_a_paced_node_says_when_it_opens(chain: WorkChain) -> Non
     chain.clock.now += 1.5
     renewed = next(stream)
     assert renewed.seal_hash != message.seal_hash
+    chain.clock.now += 60
+    later = next(stream)
+    assert (later.number, later.timestamp) == (renewed.number, int(chain.clock.now))
     chain.extend(1)
     assert next(stream).number == 3
     stream.close()
