@@ -5,7 +5,8 @@ from collections.abc import Callable
 from hyperdust.node.rpc.backend import Request
 from hyperdust.node.rpc.errors import InvalidParams, MethodNotFound, ServerError
 from hyperdust.node.rpc.feeds import Cursor, HeadCursor, LogCursor, PendingCursor
-from hyperdust.node.rpc.parameters import Anything, LogFilter, parse_flag, parse_log_filter
+from hyperdust.node.rpc.parameters import Anything, LogFilter
+from hyperdust.node.rpc.parsing import parse_flag, parse_log_filter
 from hyperdust.node.store import ChainSnapshot
 
 

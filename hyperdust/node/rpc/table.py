@@ -20,7 +20,7 @@ from hyperdust.node.rpc import (
 from hyperdust.node.rpc import hyperdust_methods as ours
 from hyperdust.node.rpc.backend import Request
 from hyperdust.node.rpc.errors import InvalidParams
-from hyperdust.node.rpc.parameters import PARSERS
+from hyperdust.node.rpc.parsing import PARSERS
 
 METHODS: Final[Mapping[str, Callable[..., object]]] = {
     "eth_chainId": eth_blocks.chain_id,
