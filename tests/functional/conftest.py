@@ -196,7 +196,7 @@ def _start_hyperdust(folder: Path) -> Iterator[Devnet]:
 
 
 @pytest.fixture(scope="session")
-def devnet(request, tmp_path_factory) -> Iterator[Devnet]:
+def devnet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Devnet]:
     where = os.environ.get("HYPERDUST_TEST_RPC", "")
     if where == "anvil":
         yield from _start_anvil(request.getfixturevalue("tools"))
@@ -225,7 +225,7 @@ def tools() -> Tools:
 
 
 @pytest.fixture
-def anvil_deviates(request, devnet) -> Callable[[str], None]:
+def anvil_deviates(request: pytest.FixtureRequest, devnet: Devnet) -> Callable[[str], None]:
     """Marks the running test as one that anvil, and anvil alone, is known to fail."""
 
     def deviates(how: str) -> None:
@@ -241,7 +241,7 @@ def forge_project() -> Path:
 
 
 @pytest.fixture(scope="session")
-def counter(tools, forge_project) -> dict[str, Any]:
+def counter(tools: Tools, forge_project: Path) -> dict[str, Any]:
     """`abi` and `bytecode` of Counter.sol."""
     settings = {"outputSelection": {"*": {"*": ["abi", "evm.bytecode.object"]}}}
     source = {"Counter.sol": {"content": (forge_project / "src" / "Counter.sol").read_text()}}
@@ -256,7 +256,7 @@ def counter(tools, forge_project) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory) -> dict[str, str]:
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Surroundings of a tool: a home of its own, and no proxy before loopback."""
     home = str(tmp_path_factory.mktemp("home"))
     loopback = "127.0.0.1,localhost"
@@ -265,7 +265,9 @@ def environment(tmp_path_factory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def run_checks(devnet, tools, counter, environment) -> Callable[..., dict[str, str | None]]:
+def run_checks(
+    devnet: Devnet, tools: Tools, counter: dict[str, Any], environment: dict[str, str]
+) -> Callable[..., dict[str, str | None]]:
     """Runs js/<name>.mjs, which prints one JSON line a check; gives each check's error, None if it holds."""
 
     def run(name: str, account: DevAccount) -> dict[str, str | None]:
