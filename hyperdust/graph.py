@@ -21,7 +21,7 @@ from chain.errors import Mismatch, NodeFault
 from pouw.backends.reference import NumpyBackend
 from pouw.backends.registry import list_backends, load_backend
 from pouw.compiler import bert, fp32
-from pouw.compiler.calibration import Calibration, calibrate
+from pouw.compiler.calibration import MINILM_TUNING, Calibration, calibrate
 from pouw.execution import decode_tensors, encode_tensors, trace_root
 from pouw.execution import run as execute
 from pouw.graph_encoding import compute_graph_id, decode, encode, encode_top_layer
@@ -325,6 +325,7 @@ def _load_calibration(name: str) -> Calibration:
     return Calibration(
         factors={f"{layer}.{product}": stored[f"{layer}.{product}"] for layer in layers for product in bert.Q_MAX},
         copies={layer: stored[f"{layer}.copies"] for layer in layers},
+        clip_percents={layer: int(stored["clip_percents"][layer]) for layer in layers},
     )
 
 
@@ -332,8 +333,11 @@ def calibrate_minilm() -> None:
     """Calibrate on genesis/graphs/minilm.calibration.txt and write the graph; a new id, so it needs an ADR."""
     texts = (GRAPHS_DIR / f"{MINILM}.calibration.txt").read_text(encoding="utf-8").splitlines()
     ids = [np.array(_tokenizer().encode(text).ids, dtype=np.int32) for text in texts]
-    made = calibrate(_weights(), MINILM_SHAPE, ids)
+    made = calibrate(_weights(), MINILM_SHAPE, MINILM_TUNING, ids)
     stored = {**made.factors, **{f"{layer}.copies": copies for layer, copies in made.copies.items()}}
+    stored["clip_percents"] = np.array(
+        [made.clip_percents[layer] for layer in sorted(made.clip_percents)], dtype=np.int16
+    )
     save_file(stored, GRAPHS_DIR / f"{MINILM}.calibration.safetensors")
     graph, _ = bert.build(MINILM, _weights(), MINILM_SHAPE, made)
     (GRAPHS_DIR / f"{MINILM}.graph").write_bytes(encode(graph))

@@ -122,8 +122,11 @@ def _layer(
 
     def linear(product: str, source: Reference, out: Float64, bias: Float64, limit: int) -> Reference:
         matrix = product_weights(weights, layer, product, copies)
-        smoothing = calibration.factors[f"{layer}.{product}"]
-        return _linear(builder, product, source, matrix, smoothing, out * 0.5 ** INPUT_BITS[product], bias * out, limit)
+        clip = calibration.clip_percents[layer] if product == "outer" else 100
+        column_factors = calibration.factors[f"{layer}.{product}"]
+        return _linear(
+            builder, product, source, matrix, column_factors, out * 0.5 ** INPUT_BITS[product], bias * out, limit, clip
+        )
 
     head_factor = LOG2_E / float(np.sqrt(np.float64(shape.head_size)))
     factors = (head_factor * 2**QUERY_BITS, float(2**KEY_BITS), float(2**VALUE_BITS))
@@ -165,6 +168,7 @@ def _linear(
     scale: Float64,
     bias: Float64,
     limit: int,
+    clip_percent: int,
 ) -> OperatorOutput:
     """Quantise the rows, multiply, rescale by `scale` (per column: out units per in unit) and add `bias`."""
     q_max = Q_MAX[product]
@@ -172,8 +176,9 @@ def _linear(
     maximum = builder.add("row_maximum", f"{product}.maximum", source, smooth)
     q = builder.add("quantize", f"{product}.quantize", source, maximum, smooth, attributes=(q_max,))
     shrunk = matrix / factors.astype(np.float64)  # (n, k)
-    columns = np.abs(shrunk).max(axis=1)  # (n,)
-    quantised = np.rint(shrunk * (q_max / columns)[:, None]).astype(np.int8)  # (n, k)
+    columns = np.abs(shrunk).max(axis=1) * clip_percent / 100  # (n,)
+    rounded = np.rint(shrunk * (q_max / columns)[:, None])  # (n, k)
+    quantised = np.clip(rounded, -q_max, q_max).astype(np.int8)
     mining = int(q_max < 64)
     raw = builder.add("matmul", f"{product}.matmul", q, builder.constant(quantised), attributes=(mining,))
     exact = columns / q_max / q_max * scale  # (n,)
