@@ -7,7 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from chain.blocks import EMPTY_TRIE_ROOT, Block, Header
-from chain.engine import BlockEnvironment, Executed, ReadMany, Transaction, decode_transactions, execute
+from chain.engine import (
+    BlockEnvironment,
+    Executed,
+    ReadMany,
+    StateCache,
+    Transaction,
+    decode_transactions,
+    execute,
+)
 from chain.errors import Mismatch
 from chain.params import ChainParams
 from consensus import errors
@@ -84,9 +92,9 @@ def environment_of(header: Header, params: ChainParams) -> BlockEnvironment:
 
 
 def execute_block(
-    checked: WorkChecked, params: ChainParams, read_many: ReadMany
+    checked: WorkChecked, params: ChainParams, read_many: ReadMany, cache: StateCache | None = None
 ) -> tuple[Sequence[Transaction], Executed]:
-    """Last stage: execute on the parent's state and compare with the header.
+    """Last stage: execute on the parent's state (whose `cache` may be given) and compare with the header.
 
     Raises:
         Invalid: a transaction's rule, or the header field that differs.
@@ -99,6 +107,7 @@ def execute_block(
         read_many,
         precompiles=PRECOMPILES,
         before=(opening_call(checked.parent),),
+        cache=cache,
     )
     comparisons: tuple[tuple[type[Mismatch], str, object, object], ...] = (
         (errors.WrongTransactionsRoot, "transactions_root", header.transactions_root, executed.transactions_root),

@@ -10,6 +10,7 @@ from functools import partial
 import structlog
 
 from chain.blocks import Block
+from chain.engine import StateCache
 from chain.params import ChainParams
 from consensus.certificate import Certificate
 from consensus.errors import UnknownParent
@@ -51,6 +52,7 @@ class Importer:
         self._clock = clock
         self._lock = threading.Lock()
         self._listeners: list[Listener] = []
+        self._head_cache = StateCache()  # state as of the head; only the single writer uses it
 
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` after every commit."""
@@ -84,6 +86,10 @@ class Importer:
             self._store.keep_side(executed)
             return Imported(Outcome.SIDE, block_hash, certificate, None)
         reorganisation = self._store.adopt(executed)
+        if reorganisation.abandoned:
+            self._head_cache.clear()
+        else:
+            self._head_cache.apply(executed.writes)
         log.info(
             "imported",
             number=block.header.number,
@@ -99,8 +105,9 @@ class Importer:
         parent = view.require_header(parent_hash)
         headed = check_block_header(block, parent, view.load_ticket(parent_hash), self._params, int(self._clock()))
         state = view.state_at(parent_hash)
+        cache = self._head_cache if parent_hash == view.head.hash else None
         worked = check_work(headed, partial(load_operand, State(parent, state.read_many), self._params))
-        transactions, executed = execute_block(worked, self._params, state.read_many)
+        transactions, executed = execute_block(worked, self._params, state.read_many, cache)
         result = ExecutedBlock(
             block=block,
             hash=block_hash,

@@ -16,6 +16,7 @@ import rlp
 
 from chain.blocks import Block, Body, Header, decode_body, decode_header, encode_body
 from chain.errors import NodeFault
+from chain.state import decode_writes, encode_writes
 
 SCHEMA: Final = 1
 UNDO_BLOCKS: Final = 4096  # how far back state can be read and chains reorganised without --archive
@@ -273,7 +274,7 @@ class Store:
         """Keep a valid block that is not (yet) on the heaviest chain."""
         with self._commit() as batch:
             _put_block(batch, executed)
-            _put(batch, b"W" + executed.hash, _encode_writes(executed.writes))
+            _put(batch, b"W" + executed.hash, encode_writes(executed.writes))
 
     def adopt(self, executed: ExecutedBlock) -> Reorganisation:
         """Make a valid block the head, reorganising where its parent is not the head; one synced batch."""
@@ -329,7 +330,7 @@ class _PendingState:
         """Apply writes; returns the encoded writes that take them back."""
         inverse = [(key, self._current(key)) for key, _ in writes]
         self.changes.update(writes)
-        return _encode_writes(inverse)
+        return encode_writes(inverse)
 
     def _current(self, key: bytes) -> bytes | None:
         return self.changes[key] if key in self.changes else self._view.get(b"S" + key)
@@ -401,12 +402,3 @@ def _put(batch: Any, key: bytes, value: bytes | None) -> None:
         batch.delete(key)
     else:
         batch.put(key, value)
-
-
-def _encode_writes(writes: StateWrites) -> bytes:
-    return bytes(rlp.encode([[key] if value is None else [key, value] for key, value in writes]))
-
-
-def decode_writes(data: bytes) -> list[tuple[bytes, bytes | None]]:
-    """State writes from their record."""
-    return [(item[0], item[1] if len(item) == 2 else None) for item in rlp.decode(data)]
