@@ -1,6 +1,7 @@
 """JSON-RPC at its edges: what is refused, with geth's codes and words, since tools match on them.
 
-Long because each edge is a test of its own and all share one account. `anvil_deviates` says what anvil 1.7.1 was seen to do.
+Long because each edge is a test of its own and all share one account. `anvil_deviates` says what anvil 1.7.1 was seen
+to do.
 """
 
 import json
