@@ -12,6 +12,8 @@ pytest.importorskip("boa", reason="titanoboa is not installed")
 ACCOUNTS = ("alice", "bob", "carol")
 START = 1_000 * BTC
 REFUSES_MONEY = bytes.fromhex("5f5ffd")
+LAPSE = 32
+EPOCH = 2  # a sixteenth of the lapse
 CONTRACTS = ("GraphRegistry", "Bonds", "JobMarket", "Dust")
 accounts = st.sampled_from(ACCOUNTS)
 roots = st.sampled_from([bytes([i]) * 32 for i in (1, 2)])
@@ -31,7 +33,7 @@ class Market(RuleBasedStateMachine):
             max_deadline_blocks=12,
             macs_per_block=2**64,
             subsidy_lock_blocks=3,
-            credit_lapse_blocks=20,
+            credit_lapse_blocks=LAPSE,
             halving_blocks=15,
             subsidy_wei=10**19 + 7,
             min_bond_wei=10**15,
@@ -47,6 +49,8 @@ class Market(RuleBasedStateMachine):
         self.claimed = set()
         self.finals = 0
         self.closed = {}
+        self.credit = {account: {} for account in self.people.values()}
+        self.spent = dict.fromkeys(self.credit, 0)
 
     def attempt(self, call, *arguments, **options):
         """Call; a refusal must leave every balance as it was (the invariants look)."""
@@ -56,6 +60,15 @@ class Market(RuleBasedStateMachine):
             if not str(refusal).startswith(("JobMarket: ", "Bonds: ", "Dust: ", "GraphRegistry: ")):
                 raise
             return None
+
+    def read_rewards(self):
+        """Every block's reward but its last field; the rest never changes, and is read once."""
+        dust = self.network.Dust
+        for number in range(len(self.rewards), self.network.number):
+            reward = dust.reward_of(number)
+            assert reward[1] in {0, dust.subsidy_of(number) // 10, dust.subsidy_of(number)}
+            assert not reward[2] or reward[1] == dust.subsidy_of(number)
+            self.rewards.append(reward)
 
     def jobs_of(self, number):
         return 1 + number % max(self.jobs, 1)
@@ -128,41 +141,81 @@ class Market(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 20))
     def settle(self, number):
-        self.attempt(self.network.JobMarket.settle, self.jobs_of(number))
+        job = self.jobs_of(number)
+        try:
+            self.network.JobMarket.settle(job)
+        except Reverted:
+            return
+        self.note_credit(job)
+
+    def note_credit(self, number):
+        job = self.network.JobMarket.fields("job", self.network.JobMarket.job(number))
+        buckets, epoch = self.credit[job["provider"]], self.network.number // EPOCH
+        buckets[epoch] = buckets.get(epoch, 0) + job["credit"]
+
+    def held(self, account):
+        """Live credit by epoch, oldest first."""
+        number = self.network.number
+        return {e: macs for e, macs in sorted(self.credit[account].items()) if (e + 1) * EPOCH + LAPSE > number}
+
+    def open_block_of(self, coinbase, difficulty):
+        self.network.open_block(coinbase, difficulty)
+        if coinbase == NOBODY or not difficulty:
+            return
+        self.difficulties += difficulty
+        live = self.held(coinbase)
+        if sum(live.values()) >= difficulty:
+            self.spent[coinbase] += difficulty
+            for epoch, macs in live.items():
+                taken = min(macs, difficulty)
+                self.credit[coinbase][epoch] -= taken
+                difficulty -= taken
 
     @rule(number=st.integers(0, 20))
     def refund(self, number):
         self.attempt(self.network.JobMarket.refund, self.jobs_of(number))
 
-    @rule(name=st.sampled_from((*ACCOUNTS, "wall")))
-    def withdraw(self, name):
+    @rule(name=st.sampled_from((*ACCOUNTS, "wall")), wall_takes_money=st.booleans())
+    def withdraw(self, name, wall_takes_money):
+        self.network.boa.set_code(self.wall, b"" if wall_takes_money else REFUSES_MONEY)
+        account = self.people.get(name, self.wall)
         try:
-            self.network.JobMarket.withdraw(sender=self.people.get(name, self.wall))
+            self.network.JobMarket.withdraw(sender=account)
         except Reverted:
-            assert name == "wall" or self.network.JobMarket.owed(self.people[name]) == 0
+            assert not wall_takes_money or self.network.JobMarket.owed(account) == 0
+        else:
+            assert self.network.JobMarket.owed(account) == 0
+        self.network.boa.set_code(self.wall, REFUSES_MONEY)
 
-    @rule(name=st.sampled_from((*ACCOUNTS, "nobody")), difficulty=st.sampled_from([0, 600_000, 40_000_000, 2**255]))
-    def open_block(self, name, difficulty):
+    @rule(
+        name=st.sampled_from((*ACCOUNTS, "nobody")),
+        thirds=st.sampled_from([0, 1, 2, 3, 2**200]),
+        more=st.integers(0, 1),
+    )
+    def open_block(self, name, thirds, more):
+        """A difficulty of nothing, of some of the credit held, all of it, a little more, or far more."""
         coinbase = self.people.get(name, NOBODY)
-        self.network.open_block(coinbase, difficulty)
-        if coinbase != NOBODY and difficulty:
-            self.difficulties += difficulty
+        held = 1 if coinbase == NOBODY else sum(self.held(coinbase).values())
+        self.open_block_of(coinbase, thirds and min(held * thirds // 3 + more, 2**255))
 
     @rule(blocks=st.integers(1, 9))
     def go_on(self, blocks):
         self.network.mine(blocks)
 
-    @rule(number=st.integers(0, 60))
-    def claim(self, number):
-        try:
-            self.network.Dust.claim(number)
-        except Reverted:
-            return
-        assert number not in self.claimed
-        self.claimed.add(number)
+    @rule(number=st.integers(0, 60), times=st.integers(1, 2))
+    def claim(self, number, times):
+        earned = [n for n, reward in enumerate(self.rewards) if reward[1]]
+        number = earned[number % len(earned)] if earned else number
+        for _ in range(times):
+            try:
+                self.network.Dust.claim(number)
+            except Reverted:
+                return
+            assert number not in self.claimed
+            self.claimed.add(number)
 
-    @rule(name=accounts, fee=st.integers(1, BTC), root=roots)
-    def whole_job(self, name, fee, root):
+    @rule(name=accounts, fee=st.integers(1, BTC), root=roots, to_wall=st.booleans(), thirds=st.integers(0, 3))
+    def whole_job(self, name, fee, root, to_wall, thirds):
         market, deadline = self.network.JobMarket, self.network.number + 5
         self.jobs += 1
         job = market.request(self.graph, b"input", [64], deadline, NOBODY, sender=self.people[name], value=fee)
@@ -170,9 +223,13 @@ class Market(RuleBasedStateMachine):
         provider = market.provider_of(job)
         market.submit(job, b"output", commit(root, provider), sender=provider)
         market.reveal(job, root, sender=provider)
+        if to_wall:
+            self.network.Bonds.setPayout(self.wall, sender=provider)
         self.network.mine(3)
         market.settle(job)
         self.finals += 1
+        self.note_credit(job)
+        self.open_block_of(provider, sum(self.held(provider).values()) * thirds // 3)
 
     @rule(name=accounts, to=accounts, amount=st.integers(0, 10**19))
     def transfer(self, name, to, amount):
@@ -194,11 +251,7 @@ class Market(RuleBasedStateMachine):
     @invariant()
     def no_dust_is_made_or_lost(self):
         dust = self.network.Dust
-        for number in range(len(self.rewards), self.network.number):
-            reward = dust.reward_of(number)
-            assert reward[1] in {0, dust.subsidy_of(number) // 10, dust.subsidy_of(number)}
-            assert not reward[2] or reward[1] == dust.subsidy_of(number)
-            self.rewards.append(reward)
+        self.read_rewards()
         minted = sum(reward[1] for reward in self.rewards)
         assert dust.totalSupply() == minted
         held = sum(map(dust.balanceOf, (*self.people.values(), self.wall)))
@@ -207,16 +260,15 @@ class Market(RuleBasedStateMachine):
 
     @invariant()
     def no_credit_is_made_or_lost(self):
-        dust = self.network.Dust
-        jobs = self.all_jobs()
+        dust, jobs = self.network.Dust, self.all_jobs()
+        self.read_rewards()
         assert sum(job["status"] == 4 for job in jobs) >= self.finals
-        ledger = {account: dust.credit_of(account) for account in self.people.values()}
-        for account, credit in ledger.items():
-            assert sum(credit) == sum(
-                job["credit"] for job in jobs if job["status"] == 4 and job["provider"] == account
-            )
-        spent = sum(credit[1] for credit in ledger.values())
-        assert spent == dust.total_credit_spent() == sum(reward[2] for reward in self.rewards)
+        for account in self.people.values():
+            held, spent, lapsed = dust.credit_of(account)
+            assert (held, spent) == (sum(self.held(account).values()), self.spent[account])
+            earned = sum(job["credit"] for job in jobs if job["status"] == 4 and job["provider"] == account)
+            assert held + spent + lapsed == earned
+        assert dust.total_credit_spent() == sum(self.spent.values()) == sum(reward[2] for reward in self.rewards)
         assert dust.total_difficulty() == self.difficulties % 2**256
 
     @invariant()
@@ -226,5 +278,5 @@ class Market(RuleBasedStateMachine):
 
 TestMarket = Market.TestCase
 TestMarket.settings = settings(
-    max_examples=8, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
