@@ -78,7 +78,7 @@ def test_limits_over_http(devnet):
     assert post(devnet, b"{}", **{"content-type": "text/plain"}).status_code == 415
     assert post(devnet, b"[" * 1_000_000).json()["error"]["code"] == -32700
     assert post(devnet, b"x" * (25 * 1024 * 1024 + 1)).status_code == 413
-    assert post(devnet, [call("net_version")] * 1_001).json()["error"]["code"] == -32600
+    assert post(devnet, [call("net_version")] * 1_001).json()[0]["error"]["code"] == -32600
     assert len(post(devnet, [call("net_version")] * 1_000).json()) == 1_000
     assert error_of(devnet, "eth_sendTransaction", {})["code"] == -32601
     assert error_of(devnet, "eth_getBlockByNumber", "0x01", False)["code"] == -32602

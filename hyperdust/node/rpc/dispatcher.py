@@ -53,7 +53,8 @@ class Dispatcher:
         if not content:
             return _encode(None, InvalidRequest("empty batch"))
         if len(content) > self._backend.limits.batch:
-            return _encode(None, InvalidRequest("batch too large"))
+            first = next((one for one in map(_id_of, content) if one is not None), None)
+            return b"[" + _encode(first, InvalidRequest("batch too large")) + b"]"  # geth's form: one error in a list
         return self._answer_batch(content, subscriptions, deadline)
 
     def _answer_batch(self, items: list[object], subscriptions: Subscriptions | None, deadline: float) -> bytes | None:

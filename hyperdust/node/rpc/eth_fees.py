@@ -63,6 +63,7 @@ def fee_history(
     request: Request, count: Count, newest: BlockReference, percentiles: Percentiles = Percentiles(())
 ) -> Json:
     """Base fees, fullness and tips of a range of blocks, and the base fee after it."""
+    _check_percentiles(percentiles)
     if count < 1:
         return {"oldestBlock": "0x0", "gasUsedRatio": []}
     last = _last_block(request, newest)
@@ -79,6 +80,15 @@ def fee_history(
     if percentiles:
         result["reward"] = [_rewards(request, header, percentiles) for header in headers]
     return result
+
+
+def _check_percentiles(percentiles: Percentiles) -> None:
+    for index, percentile in enumerate(percentiles):
+        if not 0 <= percentile <= 100:
+            raise ServerError(f"invalid reward percentile: {percentile}")
+        if index and percentile < percentiles[index - 1]:
+            before = f"#{index - 1}:{percentiles[index - 1]}"
+            raise ServerError(f"invalid reward percentile: {before} >= #{index}:{percentile}")
 
 
 def _last_block(request: Request, newest: BlockReference) -> int:

@@ -141,26 +141,19 @@ def parse_count(value: object) -> Count:
 
 
 def parse_percentiles(value: object) -> Percentiles:
-    """A list of numbers from 0 to 100 that never falls."""
+    """A list of numbers."""
     if value is None:
         return Percentiles(())
     items = _list(value, 100)
     if any(isinstance(item, bool) or not isinstance(item, int | float) for item in items):
         raise InvalidParams("invalid reward percentile: not a number")
-    for index, item in enumerate(items):
-        if not 0 <= item <= 100:
-            raise InvalidParams(f"invalid reward percentile: {item}")
-        if index and item < items[index - 1]:
-            raise InvalidParams(f"invalid reward percentile: #{index - 1}:{items[index - 1]} >= #{index}:{item}")
     return Percentiles(tuple(float(item) for item in items))
 
 
 def parse_call(value: object) -> CallRequest:
-    """A call object; `input` and `data` mean the same and must not differ."""
+    """A call object; `input` goes before `data`, which means the same."""
     item = _object(value)
     data, alias = _optional(item, "input", parse_data), _optional(item, "data", parse_data)
-    if data is not None and alias is not None and data != alias:
-        raise InvalidParams('both "data" and "input" are set and not equal. Please use "input" to pass call data')
     price = _optional(item, "gasPrice", _parse_fee)
     fee_cap = _optional(item, "maxFeePerGas", _parse_fee)
     tip_cap = _optional(item, "maxPriorityFeePerGas", _parse_fee)

@@ -198,7 +198,8 @@ def test_batches_answer_in_order_and_notifications_not_at_all(ask):
     answers = ask_raw(ask.dispatcher, [call | {"id": 7}, call, 5, call | {"id": "x"}])
     assert [answer["id"] for answer in answers] == [7, None, "x"]
     assert ask_raw(ask.dispatcher, call) is None
-    assert ask_raw(ask.dispatcher, [call | {"id": 1}] * 1001)["error"]["message"] == "batch too large"
+    (refused,) = ask_raw(ask.dispatcher, [call | {"id": 1}] * 1001)
+    assert (refused["id"], refused["error"]["message"]) == (1, "batch too large")
 
 
 def test_debug_is_off_unless_asked_for(backend):
@@ -436,6 +437,8 @@ def test_fees(ask, chain):
     assert history["reward"] == [["0x0"], [hex(1_000)]]
     assert history["gasUsedRatio"][1] == 21_000 / PARAMS.gas_limit
     assert ask("eth_feeHistory", "0x1", "0x9", [])["code"] == -32000
+    for percentiles in ([5, 3], [101], [-1], [float("nan")]):
+        assert ask("eth_feeHistory", "0x1", "latest", percentiles)["code"] == -32000
 
 
 def test_traces(ask, chain):

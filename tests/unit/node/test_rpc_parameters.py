@@ -41,12 +41,11 @@ def test_bad_blocks_are_refused(value):
         parsing.parse_block(value)
 
 
-def test_input_and_data_mean_the_same_and_must_agree():
+def test_input_goes_before_data():
     assert parsing.parse_call({"data": "0x01"}).data == b"\1"
     assert parsing.parse_call({"input": "0x01"}).data == b"\1"
     assert parsing.parse_call({"input": "0x01", "data": "0x01"}).data == b"\1"
-    with pytest.raises(InvalidParams):
-        parsing.parse_call({"input": "0x01", "data": "0x02"})
+    assert parsing.parse_call({"input": "0x01", "data": "0x02"}).data == b"\1"
     with pytest.raises(InvalidParams):
         parsing.parse_call({"gasPrice": "0x1", "maxFeePerGas": "0x1"})
     with pytest.raises(InvalidParams):
@@ -81,7 +80,7 @@ def test_counts_come_in_three_notations(value, count):
     assert parsing.parse_count(value) == count
 
 
-@pytest.mark.parametrize("value", [[5, 3], [101], [-1], ["5"], [True], [float("nan")]])
+@pytest.mark.parametrize("value", ["5", ["5"], [True], [None], [0] * 101])
 def test_bad_percentiles_are_refused(value):
     with pytest.raises(InvalidParams):
         parsing.parse_percentiles(value)
