@@ -131,16 +131,39 @@ versions! {
     }
 }
 
+/// Columns that are summed in registers.
+const BLOCK: usize = 32;
+
+/// `sums[n] = row[k] @ matrix[k][n]`, every number an integer and every partial sum below 2^53.
+#[inline(always)]
+fn row_times_matrix(row: &[f64], matrix: &[f64], sums: &mut [f64]) {
+    let n = sums.len();
+    let whole = n - n % BLOCK;
+    for start in (0..whole).step_by(BLOCK) {
+        let mut block = [0f64; BLOCK];
+        for (&factor, line) in row.iter().zip(matrix.chunks_exact(n)) {
+            for (sum, &value) in block.iter_mut().zip(&line[start..start + BLOCK]) {
+                *sum += factor * value;
+            }
+        }
+        sums[start..start + BLOCK].copy_from_slice(&block);
+    }
+    let rest = &mut sums[whole..];
+    rest.fill(0.0);
+    if rest.is_empty() {
+        return;
+    }
+    for (&factor, line) in row.iter().zip(matrix.chunks_exact(n)) {
+        for (sum, &value) in rest.iter_mut().zip(&line[whole..]) {
+            *sum += factor * value;
+        }
+    }
+}
+
 versions! {
     /// One query against all keys of a head, `keys[d][n]`.
     fn scores_row(query: &[f64], keys: &[f64], shift: u32, sums: &mut [f64], out: &mut [i32]) {
-        let n = out.len();
-        sums.fill(0.0);
-        for (&q, keys) in query.iter().zip(keys.chunks_exact(n)) {
-            for (sum, &key) in sums.iter_mut().zip(keys) {
-                *sum += q * key;
-            }
-        }
+        row_times_matrix(query, keys, sums);
         for (&sum, to) in sums.iter().zip(out) {
             let score = round_shift(sum as i64, shift);
             *to = score.clamp(-i64::from(i32::MAX), i64::from(i32::MAX)) as i32;
@@ -164,16 +187,13 @@ versions! {
 
 versions! {
     /// One query's weights against a head's values, `values[n][d]`.
-    fn mix_row(weights: &[i16], values: &[f64], sums: &mut [f64], out: &mut [i16]) {
+    fn mix_row(weights: &[i16], values: &[f64], row: &mut [f64], sums: &mut [f64], out: &mut [i16]) {
         let mut total = 0i64;
-        sums.fill(0.0);
-        for (&weight, values) in weights.iter().zip(values.chunks_exact(sums.len())) {
+        for (&weight, to) in weights.iter().zip(row.iter_mut()) {
             total += i64::from(weight);
-            let weight = f64::from(weight);
-            for (sum, &value) in sums.iter_mut().zip(values) {
-                *sum += weight * value;
-            }
+            *to = f64::from(weight);
         }
+        row_times_matrix(row, values, sums);
         let reciprocal = (1i64 << 40) / total.max(1);
         for (&sum, to) in sums.iter().zip(out) {
             *to = clamp16(round_shift((sum as i64).wrapping_mul(reciprocal), 40), 32_767);
@@ -483,10 +503,12 @@ fn attention_mix<'py>(
             .collect();
         each_row(to, heads * head_size, heads * m * n * 8, |i, to| {
             let mut sums = vec![0f64; head_size];
+            let mut row = vec![0f64; n];
             for (head, to) in to.chunks_mut(head_size).enumerate() {
                 mix_row(
                     &weights[(head * m + i) * n..][..n],
                     &by_head[head],
+                    &mut row,
                     &mut sums,
                     to,
                 );
