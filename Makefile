@@ -40,7 +40,7 @@ lint-rust: setup-test ## format and lint of the Rust core
 	cargo clippy --release --locked --quiet --manifest-path core/Cargo.toml -- -D warnings
 
 unit: setup-test ## tests that start nothing
-	$(call heading,pytest: unit, properties, vectors)
+	$(call heading,pytest: unit + properties + vectors)
 	$(BIN)/pytest -q tests/test_packaging.py tests/unit tests/properties tests/vectors $(ARGS)
 
 functional: setup-test ## tests that start real processes

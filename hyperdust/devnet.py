@@ -1,6 +1,8 @@
 """`hyperdust devnet`: a whole network on this machine: its own genesis, its processes, a first paid job."""
 
 import json
+import os
+import shutil
 import signal
 import socket
 import sys
@@ -202,7 +204,7 @@ class Devnet:
             print(f"  job {first['job']}, {first['status']} in block {first['block']} by {first['provider']}", end="")
             print(f" for {show_btc(first['fee_wei'])}")
             print(f"  trace root {first['trace_root']}\n  {job.show_output(first['output'])}")
-        print(f"\nReady after {seconds:.1f} s. Next: hyperdust status{self._rpc_option}   Ctrl-C stops.", flush=True)
+        print(f"\nReady after {seconds:.1f} s. Next: {_program()} status{self._rpc_option}   Ctrl-C stops.", flush=True)
 
     @property
     def _rpc_option(self) -> str:
@@ -286,6 +288,12 @@ def _user_accounts() -> list[LocalAccount]:
 
 def _private_key(account: LocalAccount) -> str:
     return "0x" + bytes(account.key).hex()
+
+
+def _program() -> str:
+    """How a person calls `hyperdust` from here."""
+    beside = Path(sys.executable).with_name("hyperdust")
+    return "hyperdust" if shutil.which("hyperdust") or not beside.exists() else os.path.relpath(beside)
 
 
 def _owner(port: int) -> str:

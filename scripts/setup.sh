@@ -42,7 +42,7 @@ mkdir -p $stamps
 
 python_stamp=$(cat pyproject.toml scripts/setup.sh | cksum)
 if ! installed "$extra" && ! installed test; then # the test set holds the base
-    say "installing Python packages ($extra)"
+    say "installing Python packages ($extra; a minute or two the first time)"
     target=.
     [ "$extra" = test ] && target=".[test]"
     PYTHONWARNINGS=ignore $venv/bin/pip install --disable-pip-version-check --quiet --editable "$target" "$maturin" ||
@@ -75,7 +75,10 @@ if [ "$(cat $stamps/core 2>/dev/null)" != "$core_stamp" ] || ! $venv/bin/python 
             "Debian, Ubuntu: apt install build-essential; macOS: xcode-select --install   (then: make setup)"
     say "building the Rust core (minutes the first time)"
     rm -rf $venv/wheels
-    $venv/bin/maturin build --release --locked --quiet --manifest-path core/Cargo.toml \
+    quiet=--quiet
+    [ -t 2 ] && quiet= # cargo shows its progress to people
+    # shellcheck disable=SC2086  # empty or one word
+    $venv/bin/maturin build --release --locked $quiet --manifest-path core/Cargo.toml \
         --interpreter $venv/bin/python --out $venv/wheels || fail "the Rust core did not build; the compiler's words are above"
     $venv/bin/pip install --disable-pip-version-check --quiet --force-reinstall --no-deps $venv/wheels/*.whl ||
         fail "pip could not install the Rust core's wheel"
