@@ -179,6 +179,8 @@ class Market(RuleBasedStateMachine):
     def withdraw(self, name, wall_takes_money):
         self.network.boa.set_code(self.wall, b"" if wall_takes_money else REFUSES_MONEY)
         account = self.people.get(name, self.wall)
+        if self.network.JobMarket.owed(self.wall):
+            account = self.wall
         try:
             self.network.JobMarket.withdraw(sender=account)
         except Reverted:
@@ -202,11 +204,12 @@ class Market(RuleBasedStateMachine):
     def go_on(self, blocks):
         self.network.mine(blocks)
 
-    @rule(number=st.integers(0, 60), times=st.integers(1, 2))
-    def claim(self, number, times):
-        earned = [n for n, reward in enumerate(self.rewards) if reward[1]]
-        number = earned[number % len(earned)] if earned else number
-        for _ in range(times):
+    @rule(number=st.integers(0, 60))
+    def claim_twice(self, number):
+        """One that is unlocked, if any."""
+        ripe = [n for n, reward in enumerate(self.rewards) if reward[1] and reward[3] <= self.network.number]
+        number = ripe[number % len(ripe)] if ripe else number
+        for _ in range(2):
             try:
                 self.network.Dust.claim(number)
             except Reverted:
@@ -230,6 +233,11 @@ class Market(RuleBasedStateMachine):
         self.finals += 1
         self.note_credit(job)
         self.open_block_of(provider, sum(self.held(provider).values()) * thirds // 3)
+        if to_wall:
+            self.withdraw("wall", wall_takes_money=True)
+        self.network.mine(3)
+        self.read_rewards()
+        self.claim_twice(0)
 
     @rule(name=accounts, to=accounts, amount=st.integers(0, 10**19))
     def transfer(self, name, to, amount):
@@ -278,5 +286,5 @@ class Market(RuleBasedStateMachine):
 
 TestMarket = Market.TestCase
 TestMarket.settings = settings(
-    max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=20, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
