@@ -57,7 +57,13 @@ class Execution:
     """For each subgraph its outputs, in the order of its ports."""
     operator_outputs: tuple[Tensor, ...] | None
     """Every operator's output by global index, when asked for."""
-    macs: int
+    graph: Hypergraph
+    symbols: Mapping[str, int]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the run."""
+        return self.graph.macs(self.symbols)
 
 
 def run(
@@ -110,7 +116,8 @@ def run(
         outputs={name: edges[name] for name in graph.outputs},
         subgraph_outputs=tuple(subgraph_outputs),
         operator_outputs=tuple(kept) if keep == "all" else None,
-        macs=graph.macs(symbols),
+        graph=graph,
+        symbols=symbols,
     )
 
 

@@ -495,10 +495,15 @@ fn attention_mix<'py>(
         let by_head: Vec<Vec<f64>> = (0..heads)
             .map(|head| {
                 let column = value_offset + head * head_size;
-                let rows = values.chunks_exact(value_width);
-                rows.flat_map(|row| &row[column..][..head_size])
-                    .map(|&value| f64::from(value))
-                    .collect()
+                let mut by_row = Vec::with_capacity(n * head_size);
+                for row in values.chunks_exact(value_width) {
+                    by_row.extend(
+                        row[column..][..head_size]
+                            .iter()
+                            .map(|&value| f64::from(value)),
+                    );
+                }
+                by_row
             })
             .collect();
         each_row(to, heads * head_size, heads * m * n * 8, |i, to| {
