@@ -186,3 +186,41 @@ def test_kill_9_leaves_the_old_head_or_the_new_one(tmp_path: Path, attempt: int)
     value = head.number.to_bytes(4, "big") * 500
     assert store.latest.state_at(head.hash).read_many(KEYS) == [value] * len(KEYS)
     store.close()
+
+
+def test_a_full_disk_is_named_and_loses_nothing(tmp_path: Path) -> None:
+    """A limit on file sizes stands in for the full disk: LevelDB's writes fail the same way."""
+    program = textwrap.dedent("""
+        import resource, signal, sys
+        from pathlib import Path
+        from tests.unit.node.test_store import KEYS, StoreFault, make, open_store
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        store = open_store(Path(sys.argv[1]))
+        parent = make(None, 0, {})
+        store.write_genesis(parent)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+        for salt in range(1, 100_000):
+            child = make(parent, salt, {key: salt.to_bytes(4, "big") * 500 for key in KEYS})
+            try:
+                store.adopt(child)
+            except StoreFault as error:
+                assert store.latest.head.hash == parent.hash
+                print(salt - 1, error)
+                break
+            parent = child
+    """)
+    root = Path(__file__).parents[3]
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "chain")],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    )
+    last, _, message = run.stdout.partition(" ")
+    assert "check free space; nothing was changed" in message
+    store = open_store(tmp_path / "chain")
+    assert store.latest.head.number == int(last)
+    assert store.latest.state_at(store.latest.head.hash).read_many(KEYS[:1]) == [int(last).to_bytes(4, "big") * 500]
+    store.close()
