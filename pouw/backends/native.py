@@ -36,7 +36,7 @@ class NativeBackend:
         self._core = hyperdust_core
         self._packed: dict[int, tuple[Tensor, Any]] = {}
         self._kernels: dict[str, Callable[..., Tensor]] = {
-            name: getattr(hyperdust_core.operators, name) for name in KERNELS if hasattr(hyperdust_core, "operators")
+            name: getattr(hyperdust_core.operators, name) for name in KERNELS
         }
 
     def compute(self, rule: OperatorRule, tensors: tuple[Tensor, ...], attributes: tuple[int, ...]) -> Tensor:
