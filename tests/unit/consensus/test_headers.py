@@ -1,10 +1,12 @@
 """Every header rule accepts the right header and refuses each wrong one by its own name."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from chain.blocks import EMPTY_OMMERS_HASH, EMPTY_TRIE_ROOT, Header
+from chain.blocks import EMPTY_OMMERS_HASH, EMPTY_TRIE_ROOT, Header, decode_header
 from chain.params import ChainParams
 from consensus import errors
 from consensus.difficulty import compute_difficulty
@@ -63,24 +65,24 @@ def test_right_header_is_accepted() -> None:
     check_header(CHILD, PARENT, TICKET, PARAMS, NOW)
 
 
-@pytest.mark.parametrize(
-    ("change", "rule"),
-    [
-        ({"parent_hash": ZERO}, errors.WrongParent),
-        ({"number": 12}, errors.WrongNumber),
-        ({"timestamp": 1_000_060}, errors.TimestampNotAfterParent),
-        ({"timestamp": 1_000_079}, errors.FromTheFuture),
-        ({"ommers_hash": ZERO}, errors.OmmersRefused),
-        ({"blob_gas_used": 131_072}, errors.BlobsRefused),
-        ({"excess_blob_gas": 1}, errors.BlobsRefused),
-        ({"parent_beacon_block_root": b"\1" * 32}, errors.WrongOrigin),
-        ({"gas_limit": 30_000_001}, errors.WrongGasLimit),
-        ({"gas_used": 30_000_001}, errors.GasAboveLimit),
-        ({"base_fee_per_gas": 10**6}, errors.WrongBaseFee),
-        ({"difficulty": 6_291_457}, errors.WrongDifficulty),
-        ({"mix_hash": compute_beacon(ZERO)}, errors.WrongBeacon),
-    ],
-)
+REJECTED: list[tuple[dict[str, object], type[Exception]]] = [
+    ({"parent_hash": ZERO}, errors.WrongParent),
+    ({"number": 12}, errors.WrongNumber),
+    ({"timestamp": 1_000_060}, errors.TimestampNotAfterParent),
+    ({"timestamp": 1_000_079}, errors.FromTheFuture),
+    ({"ommers_hash": ZERO}, errors.OmmersRefused),
+    ({"blob_gas_used": 131_072}, errors.BlobsRefused),
+    ({"excess_blob_gas": 1}, errors.BlobsRefused),
+    ({"parent_beacon_block_root": b"\1" * 32}, errors.WrongOrigin),
+    ({"gas_limit": 30_000_001}, errors.WrongGasLimit),
+    ({"gas_used": 30_000_001}, errors.GasAboveLimit),
+    ({"base_fee_per_gas": 10**6}, errors.WrongBaseFee),
+    ({"difficulty": 6_291_457}, errors.WrongDifficulty),
+    ({"mix_hash": compute_beacon(ZERO)}, errors.WrongBeacon),
+]
+
+
+@pytest.mark.parametrize(("change", "rule"), REJECTED)
 def test_wrong_header_is_refused_by_name(change: dict[str, object], rule: type[Exception]) -> None:
     with pytest.raises(rule) as caught:
         check_header(replace(CHILD, **change), PARENT, TICKET, PARAMS, NOW)
@@ -97,3 +99,23 @@ def test_timestamp_at_the_edge_of_the_future_is_accepted() -> None:
 )
 def test_base_fee_moves_by_at_most_an_eighth(gas_used: int, expected: int) -> None:
     assert compute_base_fee(replace(PARENT, gas_used=gas_used)) == expected
+
+
+VECTORS = sorted((Path(__file__).parents[2] / "vectors" / "headers").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)
+def test_every_vector_on_disk(path: Path) -> None:
+    vector = json.loads(path.read_text())
+    pre, header = vector["pre"], decode_header(bytes.fromhex(vector["input"]))
+    given = (decode_header(bytes.fromhex(pre["parent"])), bytes.fromhex(pre["parent_ticket"]))
+    if "post" in vector:
+        check_header(header, *given, ChainParams(**pre["params"]), pre["now"])
+        assert (header.hash.hex(), header.seal_hash.hex()) == (vector["post"]["hash"], vector["post"]["seal_hash"])
+    else:
+        with pytest.raises(getattr(errors, vector["error"])):
+            check_header(header, *given, ChainParams(**pre["params"]), pre["now"])
+
+
+def test_the_vectors_are_those_of_the_rules() -> None:
+    assert len(VECTORS) == len(REJECTED) + 2
