@@ -5,13 +5,19 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from hyperdust.cli.options import DEFAULT_RPC, Rpc, UsageFault
 from hyperdust.logging import LogFormat, LogLevel
+
+if TYPE_CHECKING:
+    from hyperdust.rpc_client import RpcClient
+
+_NODE_WAIT_S: Final = 30.0
 
 Level = Annotated[LogLevel, typer.Option("--log-level", help="Least severe events to log.")]
 Form = Annotated[LogFormat, typer.Option("--log-format", help="Lines for people, or JSON.")]
@@ -174,7 +180,8 @@ def miner(
     with RpcClient(rpc) as client:
         if keystore is None and key is None:
             raise UsageFault("a miner needs its own key; give --keystore FILE (`hyperdust wallet new` makes one)")
-        account = load_account(client.quantity("eth_chainId"), keystore, key, lambda: read_password(password_file))
+        chain_id = _wait_for_chain_id(client)
+        account = load_account(chain_id, keystore, key, lambda: read_password(password_file))
     run_miner(
         MinerConfig(
             data_dir=data_dir or state_dir() / "miner",
@@ -187,6 +194,21 @@ def miner(
             bond=bond,
         )
     )
+
+
+def _wait_for_chain_id(client: "RpcClient") -> int:
+    """The node may be starting too: say so, and give it a while."""
+    from hyperdust.rpc_client import Unreachable
+
+    deadline = time.monotonic() + _NODE_WAIT_S
+    while True:
+        try:
+            return client.quantity("eth_chainId")
+        except Unreachable as error:
+            if time.monotonic() > deadline:
+                raise
+            print(f"waiting for the node: {error}", file=sys.stderr, flush=True)
+            time.sleep(1)
 
 
 def follow_supervisor() -> None:

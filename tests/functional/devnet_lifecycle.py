@@ -84,6 +84,19 @@ def read(ready):
     return json.loads(ready.read_text())
 
 
+def kill_9(ready, kind):
+    """Kill a role; one that ended by itself is started again, so that there is something to kill."""
+    for _ in range(100):
+        for pid in read(ready)["pids"][kind]:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+            return pid
+        time.sleep(0.1)
+    raise AssertionError(f"no {kind} to kill")
+
+
 def replaced(ready, kind, pid):
     return read(ready)["pids"][kind] not in ([], [pid])
 
@@ -181,8 +194,7 @@ def test_kill_9_of_node_and_miner_at_random_moments_loses_nothing(tmp_path):
             time.sleep(draw.uniform(0, 2))
             if (number := head()) is not None:
                 seen |= {n: block(client, n) for n in range(max(seen, default=-1) + 1, number + 1)}
-            (pid,) = read(ready)["pids"][kind]
-            os.kill(pid, signal.SIGKILL)
+            pid = kill_9(ready, kind)
             wait_for(f"a new {kind} (kill {kill})", partial(replaced, ready, kind, pid), 30)
             wait_for(f"the node (kill {kill})", lambda: head() is not None, 30)
             assert head() >= max(seen, default=0), f"the head went back, seed {seed}"
