@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
 from chain.errors import Mismatch, NodeFault
+from hyperdust import graph_scene
 from pouw.backends.reference import NumpyBackend
 from pouw.backends.registry import list_backends, load_backend
 from pouw.compiler import bert, fp32
@@ -63,10 +64,14 @@ class LoadedGraph:
 
     def encode_text(self, text: str) -> dict[str, Tensor]:
         """Return the input tensors of a text: token ids, cut to the graph's longest sequence."""
+        if graph_scene.is_render(self.graph):
+            raise InputUnreadable(f"{self.graph.name} renders a view: give --input FILE, not --text")
         return {"ids": np.array(_tokenizer().encode(text).ids, dtype=np.int32)}
 
     def example(self) -> dict[str, Tensor]:
         """Return the graph's own example."""
+        if graph_scene.is_render(self.graph):
+            return graph_scene.example(GRAPHS_DIR, self.graph.name)
         return self.encode_text(EXAMPLE_TEXT)
 
 
@@ -112,6 +117,8 @@ def load_graph(name: str) -> LoadedGraph:
     graph = read_graph(name)
     top_layer = encode_top_layer(graph)
     graph_id = compute_graph_id(top_layer)
+    if graph_scene.is_render(graph):
+        return LoadedGraph(graph, graph_scene.load_constants(GRAPHS_DIR, graph), graph_id, top_layer)
     cached = _cache_dir() / f"{graph_id.hex()}.safetensors"
     constants = _load_constants(cached, graph)
     if constants is None:
@@ -157,11 +164,13 @@ def input_tensors(loaded: LoadedGraph, text: str | None, input_file: Path | None
         return loaded.encode_text(text)
     if input_file is None:
         return loaded.example()
-    (port,) = loaded.graph.inputs
     try:
         raw = input_file.read_bytes()
     except OSError as error:
         raise InputUnreadable(f"cannot read {input_file}: {error.strerror}") from error
+    if graph_scene.is_render(loaded.graph):
+        return graph_scene.parse_input(GRAPHS_DIR, loaded.graph, raw, str(input_file))
+    (port,) = loaded.graph.inputs
     return {port.name: _parse_numbers(raw, port.type.dtype.name, str(input_file))}
 
 
@@ -189,17 +198,24 @@ def decode_outputs(name: str, symbols: Sequence[int], data: bytes) -> Any:
     values = {symbol.name: value for symbol, value in zip(graph.symbols, symbols, strict=True)}
     types = {output.port.name: output.port.type for part in graph.subgraphs for output in part.outputs}
     tensors = decode_tensors([types[output] for output in graph.outputs], values, data)
-    outputs = [tensor.tolist() for tensor in tensors]
+    outputs = [graph_scene.describe_output(tensor) for tensor in tensors]
     return outputs[0] if len(outputs) == 1 else outputs
 
 
 def run(
-    name: str, *, text: str | None = None, input_file: Path | None = None, backend: str = "native"
+    name: str,
+    *,
+    text: str | None = None,
+    input_file: Path | None = None,
+    backend: str = "native",
+    out: Path | None = None,
 ) -> dict[str, Any]:
     """Execute a graph without the chain: `{"trace_root", "output", "operators", "macs", "seconds"}`.
 
+    `out`: a file for the image that a render makes.
+
     Raises:
-        UnknownGraph, WeightsMissing, InputUnreadable, BackendUnavailable, BackendWrong.
+        UnknownGraph, WeightsMissing, InputUnreadable, BackendUnavailable, BackendWrong, ImageUnwritable.
     """
     loaded = load_graph(name)
     serving = load_backend(backend)
@@ -209,7 +225,9 @@ def run(
     execution = execute(loaded.graph, loaded.constants, inputs, symbols, serving)
     root = trace_root(execution)
     seconds = time.perf_counter() - started
-    outputs = [tensor.tolist() for tensor in execution.outputs.values()]
+    if out is not None:
+        graph_scene.write_image(next(iter(execution.outputs.values())), out)
+    outputs = [graph_scene.describe_output(tensor) for tensor in execution.outputs.values()]
     return {
         "trace_root": "0x" + root.hex(),
         "output": outputs[0] if len(outputs) == 1 else outputs,

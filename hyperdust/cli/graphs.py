@@ -32,6 +32,7 @@ def graph_run(
         Path | None, typer.Option("--input", metavar="FILE", help="Input tensors as raw little-endian bytes.")
     ] = None,
     backend: Annotated[str, typer.Option("--backend", help="See `hyperdust graph backends`.")] = "native",
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write a render's image, as PNG.")] = None,
     as_json: Json = False,
 ) -> None:
     """Execute a graph without the chain: the trace root is the one that a provider commits to.
@@ -39,11 +40,12 @@ def graph_run(
     Examples:
       hyperdust graph run --graph minilm --text "Bitcoin is electronic cash"
       hyperdust graph run --graph minilm --backend reference --json
+      hyperdust graph run --graph render_island --out island.png
     """
     from hyperdust.graph import run
     from hyperdust.job import show_output
 
-    found = run(graph, text=text, input_file=input_file, backend=backend)
+    found = run(graph, text=text, input_file=input_file, backend=backend, out=out)
     emit(
         found,
         as_json=as_json,
