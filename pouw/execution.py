@@ -4,7 +4,7 @@ The backend only computes; wiring, shapes and what is kept are decided here, so 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Literal, Protocol
 
@@ -12,7 +12,19 @@ import numpy as np
 
 from chain.errors import Mismatch
 from chain.hashing import H
-from pouw.hypergraph import Constant, Hypergraph, Operator, SubgraphInput
+from pouw.history import RowsSoFar
+from pouw.hypergraph import (
+    ROWS_SO_FAR,
+    STEP_ROWS,
+    Constant,
+    History,
+    Hypergraph,
+    Operator,
+    Scan,
+    SubgraphInput,
+    history_axis,
+    input_types,
+)
 from pouw.operators.errors import WrongDtype, WrongShape
 from pouw.operators.rules import MATMUL, OperatorRule
 from pouw.operators.types import Tensor, TensorType
@@ -20,6 +32,7 @@ from pouw.trace import tensor_root
 
 MatmulHook = Callable[[int, Tensor, Tensor], Tensor]
 OutputHook = Callable[[int, Tensor], Tensor]
+TokenHook = Callable[[int], None]
 
 
 class ConstantMissing(Mismatch):
@@ -54,15 +67,15 @@ class Execution:
     outputs: dict[str, Tensor]
     """The graph's outputs, in the graph's order."""
     subgraph_outputs: tuple[tuple[Tensor, ...], ...]
-    """For each subgraph its outputs, in the order of its ports."""
+    """For each subgraph its outputs, in the order of its ports; with a scan step after step."""
     operator_outputs: tuple[Tensor, ...] | None
-    """Every operator's output by global index, when asked for."""
+    """Every operator's output by global index, when asked for; with a scan step after step."""
     graph: Hypergraph
     symbols: Mapping[str, int]
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of the run."""
+        """Multiply-accumulates of the run; of a scan the bound that the registry holds."""
         return self.graph.macs(self.symbols)
 
 
@@ -75,12 +88,14 @@ def run(
     *,
     matmul_hook: MatmulHook | None = None,
     on_output: OutputHook | None = None,
+    on_token: TokenHook | None = None,
     keep: Literal["outputs", "all"] = "outputs",
 ) -> Execution:
     """Execute a checked graph on one input.
 
     `matmul_hook(operator, a: int8[m, k], b_transposed: int8[n, k]) -> int32[m, n]` computes each product that may be
     mined instead of the backend. `on_output(operator, array) -> array` sees, and may replace, every operator's output.
+    In a scan both are called in each step, and `on_token(token)` after it.
 
     Raises:
         InputMissing, ConstantMissing, WrongDtype, WrongShape, UnknownSymbol, SymbolOutOfRange, TensorOutOfRange.
@@ -90,35 +105,100 @@ def run(
         raise InputMissing("inputs", sorted(inputs), sorted(port.name for port in graph.inputs))
     for port in graph.inputs:
         check_array(port.name, inputs[port.name], port.type, symbols)
-    edges = dict(inputs)
-    kept: list[Tensor] = []
-    subgraph_outputs = []
-    index = 0
-    for subgraph in graph.subgraphs:
-        made: list[Tensor] = []
-        for operator in subgraph.operators:
-            tensors = _gather(operator, [edges[name] for name in subgraph.inputs], made, constants)
-            if matmul_hook is not None and operator.rule is MATMUL and operator.attributes[0]:
-                output = matmul_hook(index, *tensors)
-            else:
-                output = backend.compute(operator.rule, tensors, operator.attributes)
-            if on_output is not None:
-                output = on_output(index, output)
-            made.append(output)
-            index += 1
-        for named in subgraph.outputs:
-            check_array(named.port.name, made[named.operator], named.port.type, symbols)
-            edges[named.port.name] = made[named.operator]
-        subgraph_outputs.append(tuple(made[named.operator] for named in subgraph.outputs))
-        if keep == "all":
-            kept += made
+    machine = _Machine(graph, constants, backend, matmul_hook, on_output, keep == "all")
+    if graph.scan is None:
+        edges = machine.step(inputs, symbols)
+        outputs = {name: edges[name] for name in graph.outputs}
+    else:
+        outputs = {graph.scan.output: _scan(graph.scan, machine, inputs, symbols, on_token)}
     return Execution(
-        outputs={name: edges[name] for name in graph.outputs},
-        subgraph_outputs=tuple(subgraph_outputs),
-        operator_outputs=tuple(kept) if keep == "all" else None,
+        outputs=outputs,
+        subgraph_outputs=tuple(machine.subgraph_outputs),
+        operator_outputs=tuple(machine.kept) if keep == "all" else None,
         graph=graph,
         symbols=symbols,
     )
+
+
+@dataclass(slots=True)
+class _Machine:
+    """Runs the top layer; knows the rows of earlier steps and all that was made."""
+
+    graph: Hypergraph
+    constants: Mapping[bytes, Tensor]
+    backend: Backend
+    matmul_hook: MatmulHook | None
+    on_output: OutputHook | None
+    keeps: bool
+    subgraph_outputs: list[tuple[Tensor, ...]] = field(default_factory=list)
+    kept: list[Tensor] = field(default_factory=list)
+    histories: dict[str, RowsSoFar] = field(init=False)
+
+    def __post_init__(self) -> None:
+        types = input_types(self.graph)
+        types.update({output.port.name: output.port.type for part in self.graph.subgraphs for output in part.outputs})
+        sources = (source for part in self.graph.subgraphs for source in part.inputs)
+        names = {source.name: None for source in sources if isinstance(source, History)}
+        self.histories = {name: RowsSoFar(history_axis(name, types[name])) for name in names}
+
+    def step(self, inputs: Mapping[str, Tensor], symbols: Mapping[str, int]) -> dict[str, Tensor]:
+        """Run every subgraph once; return all edges."""
+        edges: dict[str, Tensor] = {}
+        so_far: dict[str, Tensor] = {}
+
+        def write(name: str, tensor: Tensor) -> None:
+            edges[name] = tensor
+            if name in self.histories:
+                so_far[name] = self.histories[name].append(tensor)
+
+        for name, tensor in inputs.items():
+            write(name, tensor)
+        index = 0
+        for subgraph in self.graph.subgraphs:
+            sources = [so_far[x.name] if isinstance(x, History) else edges[x] for x in subgraph.inputs]
+            made: list[Tensor] = []
+            for operator in subgraph.operators:
+                tensors = _gather(operator, sources, made, self.constants)
+                made.append(self._compute(index, operator, tensors))
+                index += 1
+            for named in subgraph.outputs:
+                check_array(named.port.name, made[named.operator], named.port.type, symbols)
+                write(named.port.name, made[named.operator])
+            self.subgraph_outputs.append(tuple(made[named.operator] for named in subgraph.outputs))
+            if self.keeps:
+                self.kept += made
+        return edges
+
+    def _compute(self, index: int, operator: Operator, tensors: tuple[Tensor, ...]) -> Tensor:
+        if self.matmul_hook is not None and operator.rule is MATMUL and operator.attributes[0]:
+            output = self.matmul_hook(index, *tensors)
+        else:
+            output = self.backend.compute(operator.rule, tensors, operator.attributes)
+        return output if self.on_output is None else self.on_output(index, output)
+
+
+def _scan(
+    scan: Scan,
+    machine: _Machine,
+    inputs: Mapping[str, Tensor],
+    symbols: Mapping[str, int],
+    on_token: TokenHook | None,
+) -> Tensor:
+    """Run steps until the stop token, which is the last output, or the limit; return all outputs: int32[1 .. limit]."""
+    step_inputs = dict(inputs)
+    rows_so_far = 0
+    tokens: list[Tensor] = []
+    while len(tokens) < symbols[scan.limit]:
+        rows = step_inputs[scan.input].shape[0]
+        rows_so_far += rows
+        edges = machine.step(step_inputs, {**symbols, STEP_ROWS: rows, ROWS_SO_FAR: rows_so_far})
+        step_inputs[scan.input] = token = edges[scan.output]
+        tokens.append(token)
+        if on_token is not None:
+            on_token(int(token[0]))
+        if int(token[0]) == scan.stop:
+            break
+    return np.concatenate(tokens)
 
 
 def subgraph_root(outputs: tuple[Tensor, ...]) -> bytes:
@@ -126,9 +206,18 @@ def subgraph_root(outputs: tuple[Tensor, ...]) -> bytes:
     return H("subgraph-outputs", *(tensor_root(output) for output in outputs))
 
 
+def trace_children(execution: Execution) -> tuple[bytes, ...]:
+    """Return what the trace root covers: the subgraphs' roots, with a scan H("step", these) for each step."""
+    roots = [subgraph_root(outputs) for outputs in execution.subgraph_outputs]
+    if execution.graph.scan is None:
+        return tuple(roots)
+    size = len(execution.graph.subgraphs)
+    return tuple(H("step", *roots[start : start + size]) for start in range(0, len(roots), size))
+
+
 def trace_root(execution: Execution) -> bytes:
-    """Return H("trace", the subgraphs' roots in order). No job, no salt: anyone's run gives the same."""
-    return H("trace", *(subgraph_root(outputs) for outputs in execution.subgraph_outputs))
+    """Return H("trace", children). No job, no salt: anyone's run gives the same."""
+    return H("trace", *trace_children(execution))
 
 
 def check_array(what: str, array: Tensor, tensor: TensorType, symbols: Mapping[str, int]) -> None:
@@ -167,6 +256,22 @@ def decode_tensors(types: Sequence[TensorType], symbols: Mapping[str, int], data
     return tensors
 
 
+def decode_outputs(graph: Hypergraph, symbols: Mapping[str, int], data: bytes) -> list[Tensor]:
+    """Return the tensors of a job's output. A scan's is 1 .. limit tokens: all that were made, the stop token included.
+
+    Raises:
+        TensorBytesWrong: another length than the types say.
+    """
+    if graph.scan is not None:
+        limit = 4 * symbols[graph.scan.limit]
+        if not 4 <= len(data) <= limit or len(data) % 4:
+            raise TensorBytesWrong("bytes of tokens", len(data), f"a multiple of 4 up to {limit}")
+        return [np.frombuffer(data, dtype="<i4").astype(np.int32)]
+    types = {output.port.name: output.port.type for part in graph.subgraphs for output in part.outputs}
+    types.update({port.name: port.type for port in graph.inputs})
+    return decode_tensors([types[name] for name in graph.outputs], symbols, data)
+
+
 def _gather(
     operator: Operator, inputs: list[Tensor], made: list[Tensor], constants: Mapping[bytes, Tensor]
 ) -> tuple[Tensor, ...]:
@@ -192,10 +297,13 @@ __all__ = [
     "OutputHook",
     "Tensor",
     "TensorBytesWrong",
+    "TokenHook",
     "check_array",
+    "decode_outputs",
     "decode_tensors",
     "encode_tensors",
     "run",
     "subgraph_root",
+    "trace_children",
     "trace_root",
 ]

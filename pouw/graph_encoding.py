@@ -15,15 +15,19 @@ from chain.hashing import H
 from pouw.hypergraph import (
     OPERATORS_MAX,
     PORTS_MAX,
+    ROWS_SO_FAR,
+    STEP_ROWS,
     SUBGRAPHS_MAX,
     SYMBOLS_MAX,
     Constant,
     GraphTooLarge,
+    History,
     Hypergraph,
     Operator,
     OperatorOutput,
     Port,
     Reference,
+    Scan,
     Subgraph,
     SubgraphInput,
     SubgraphOutput,
@@ -36,7 +40,7 @@ from pouw.trace import UnknownDType, dtype_by_code
 
 Part = TypeVar("Part")
 
-VERSION = 1
+VERSION, SCAN_VERSION = 1, 2  # 2: dimensions R and H, histories, and the scan behind the subgraphs
 TOP_LAYER_MAX = 24_576  # GraphRegistry's bound
 GRAPH_BYTES_MAX = 2**22
 RANK_MAX = 4
@@ -44,6 +48,8 @@ TENSORS_MAX = 16
 ATTRIBUTES_MAX = 16
 _NAME = re.compile(rb"[a-z0-9_.\-]{1,64}|[A-Z]")
 _INPUT, _OUTPUT, _CONSTANT = 0, 1, 2
+_NOW, _HISTORY = 0, 1
+_SCAN_DIMENSIONS = {STEP_ROWS: 2, ROWS_SO_FAR: 3}
 
 
 class GraphMalformed(Malformed):
@@ -82,6 +88,8 @@ class OperatorsRootMismatch(Mismatch):
 class _Reader:
     data: bytes
     position: int = 0
+    scans: bool = False
+    """Whether the graph is of the version that has a scan."""
 
     def take(self, size: int, what: str) -> bytes:
         part = self.data[self.position : self.position + size]
@@ -117,7 +125,8 @@ def encode_top_layer(graph: Hypergraph) -> bytes:
         GraphTooLarge: more than 24,576 bytes.
     """
     names = [symbol.name for symbol in graph.symbols]
-    out = [bytes([VERSION]), _name(graph.name), bytes([len(graph.symbols)])]
+    version = VERSION if graph.scan is None else SCAN_VERSION
+    out = [bytes([version]), _name(graph.name), bytes([len(graph.symbols)])]
     out += [_name(symbol.name) + _u32(symbol.low) + _u32(symbol.high) for symbol in graph.symbols]
     out.append(bytes([len(graph.inputs)]))
     out += [_port(port, names) for port in graph.inputs]
@@ -125,10 +134,14 @@ def encode_top_layer(graph: Hypergraph) -> bytes:
     out += [_name(name) for name in graph.outputs]
     out.append(len(graph.subgraphs).to_bytes(2, "little"))
     for subgraph in graph.subgraphs:
-        out += [_name(subgraph.name), bytes([len(subgraph.inputs)]), *(_name(name) for name in subgraph.inputs)]
+        out += [_name(subgraph.name), bytes([len(subgraph.inputs)])]
+        out += [_source(source, scans=graph.scan is not None) for source in subgraph.inputs]
         out.append(bytes([len(subgraph.outputs)]))
         out += [_port(output.port, names) + _u32(output.operator) for output in subgraph.outputs]
         out += [operators_root(subgraph, names), _u32(len(subgraph.operators))]
+    if graph.scan is not None:
+        out += [_name(graph.scan.input), _name(graph.scan.output)]
+        out += [graph.scan.stop.to_bytes(4, "little", signed=True), bytes([names.index(graph.scan.limit)])]
     encoded = b"".join(out)
     if len(encoded) > TOP_LAYER_MAX:
         raise GraphTooLarge("top layer", len(encoded), TOP_LAYER_MAX)
@@ -182,17 +195,19 @@ def decode(data: bytes) -> Hypergraph:
     reader = _Reader(data)
     top = _Reader(reader.take(reader.count(4, "top layer", TOP_LAYER_MAX), "top layer"))
     version = top.number(1, "version")
-    if version != VERSION:
-        raise UnknownVersion("graph", f"version {version}, not {VERSION}")
+    if version not in {VERSION, SCAN_VERSION}:
+        raise UnknownVersion("graph", f"version {version}, not {VERSION} or {SCAN_VERSION}")
+    top.scans = version == SCAN_VERSION
     name = top.name("graph name")
     symbols = _many(top, 1, "symbols", SYMBOLS_MAX, _read_symbol)
     names = [symbol.name for symbol in symbols]
     inputs = _many(top, 1, "inputs", PORTS_MAX, lambda part: _read_port(part, names))
     outputs = _many(top, 1, "outputs", PORTS_MAX, lambda part: part.name("output"))
     subgraphs = _many(top, 2, "subgraphs", SUBGRAPHS_MAX, lambda part: _read_subgraph(part, reader, names))
+    scan = _read_scan(top, names) if top.scans else None
     top.end("top layer")
     reader.end("graph file")
-    graph = Hypergraph(name, symbols, inputs, outputs, subgraphs)
+    graph = Hypergraph(name, symbols, inputs, outputs, subgraphs, scan)
     check_graph(graph)
     return graph
 
@@ -224,12 +239,16 @@ def _read_dimension(reader: _Reader, symbols: list[str]) -> Dimension:
         return value
     if tag == 1 and value < len(symbols):
         return symbols[value]
+    if reader.scans and value == 0:
+        for name, known in _SCAN_DIMENSIONS.items():
+            if tag == known:
+                return name
     raise UnknownTag("dimension", f"tag {tag}, value {value}")
 
 
 def _read_subgraph(top: _Reader, operators: _Reader, symbols: list[str]) -> Subgraph:
     name = top.name("subgraph")
-    inputs = _many(top, 1, "subgraph inputs", PORTS_MAX, lambda part: part.name("subgraph input"))
+    inputs = _many(top, 1, "subgraph inputs", PORTS_MAX, _read_source)
     outputs = _many(
         top,
         1,
@@ -245,6 +264,23 @@ def _read_subgraph(top: _Reader, operators: _Reader, symbols: list[str]) -> Subg
     if operators_root(subgraph, symbols) != root:
         raise OperatorsRootMismatch(name, operators_root(subgraph, symbols), root)
     return subgraph
+
+
+def _read_source(reader: _Reader) -> str | History:
+    tag = reader.number(1, "subgraph input") if reader.scans else _NOW
+    if tag not in {_NOW, _HISTORY}:
+        raise UnknownTag("subgraph input", str(tag))
+    name = reader.name("subgraph input")
+    return name if tag == _NOW else History(name)
+
+
+def _read_scan(reader: _Reader, symbols: list[str]) -> Scan:
+    prompt, output = reader.name("scan's input"), reader.name("scan's output")
+    stop = int.from_bytes(reader.take(4, "scan's stop"), "little", signed=True)
+    limit = reader.number(1, "scan's limit")
+    if limit >= len(symbols):
+        raise UnknownTag("scan's limit", f"symbol {limit}")
+    return Scan(prompt, output, stop, symbols[limit])
 
 
 def _read_operator(reader: _Reader, symbols: list[str]) -> Operator:
@@ -287,8 +323,22 @@ def _name(name: str) -> bytes:
 
 def _type(tensor: TensorType, symbols: list[str]) -> bytes:
     out = [bytes([tensor.dtype.code, len(tensor.shape)])]
-    out += [b"\0" + _u32(size) if isinstance(size, int) else b"\1" + _u32(symbols.index(size)) for size in tensor.shape]
+    out += [_dimension(size, symbols) for size in tensor.shape]
     return b"".join(out)
+
+
+def _dimension(size: Dimension, symbols: list[str]) -> bytes:
+    if isinstance(size, int):
+        return b"\0" + _u32(size)
+    if size in _SCAN_DIMENSIONS and size not in symbols:
+        return bytes([_SCAN_DIMENSIONS[size]]) + _u32(0)
+    return b"\1" + _u32(symbols.index(size))
+
+
+def _source(source: str | History, *, scans: bool) -> bytes:
+    if isinstance(source, History):
+        return bytes([_HISTORY]) + _name(source.name)
+    return (bytes([_NOW]) if scans else b"") + _name(source)
 
 
 def _port(port: Port, symbols: list[str]) -> bytes:

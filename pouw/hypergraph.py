@@ -1,23 +1,27 @@
 """The two-layer graph: subgraphs joined by named tensors, each a DAG of operators.
 
-Decides what a well-formed graph is, its global operator indices, its mining operands and its MACs. Bytes are in
-`pouw/graph_encoding.py`, which also makes the ids.
+Decides what a well-formed graph is, its global operator indices, its mining operands and its MACs. A graph may be one
+scan: a decoding loop over its top layer (ADR "scan"). Bytes are in `pouw/graph_encoding.py`, which also makes the ids.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from math import comb
 
 from chain.errors import Mismatch, OutOfRange
 from pouw.operators.errors import WrongShape
 from pouw.operators.rules import MATMUL, OperatorRule
 from pouw.operators.types import TensorType, Term
+from pouw.trace import INT32
 
 SYMBOLS_MAX = 4
 PORTS_MAX = 64
 SUBGRAPHS_MAX = 256
 OPERATORS_MAX = 4096
 ELEMENTS_MAX = 2**31
+STEP_ROWS, ROWS_SO_FAR = "R", "H"
+"""Dimensions within a scan: rows of this step (the prompt's at step 0, then 1), and of all steps up to this one."""
 
 
 class DuplicateName(Mismatch):
@@ -34,6 +38,10 @@ class UnknownSymbol(Mismatch):
 
 class GraphTooLarge(OutOfRange):
     """A graph has more parts than its bounds allow."""
+
+
+class BadScan(Mismatch):
+    """A scan names tensors or symbols that do not fit it, or a history where there is none."""
 
 
 class SymbolOutOfRange(OutOfRange):
@@ -102,11 +110,32 @@ class SubgraphOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """A subgraph's input: the named tensor of all steps up to this one, joined along its dimension R."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """The one loop of a graph: its top layer runs once for each step. Step 0 reads the prompt, later ones one token."""
+
+    input: str
+    """The graph's input int32[symbol] that is the prompt; within a step int32[R]."""
+    output: str
+    """The tensor int32[1] that a step makes and the next one reads; all of them are the graph's output."""
+    stop: int
+    """The step whose output is this one is the last; -1 for none."""
+    limit: str
+    """The symbol that is the largest number of steps."""
+
+
+@dataclass(frozen=True, slots=True)
 class Subgraph:
     """A DAG of operators between named tensors; operators stand in the order of execution."""
 
     name: str
-    inputs: tuple[str, ...]
+    inputs: tuple[str | History, ...]
     outputs: tuple[SubgraphOutput, ...]
     operators: tuple[Operator, ...]
 
@@ -130,6 +159,7 @@ class Hypergraph:
     inputs: tuple[Port, ...]
     outputs: tuple[str, ...]
     subgraphs: tuple[Subgraph, ...]
+    scan: Scan | None = None
 
     def operators(self) -> Iterator[tuple[int, Subgraph, Operator]]:
         """Yield (global index, subgraph, operator)."""
@@ -165,11 +195,15 @@ class Hypergraph:
         return tuple(found)
 
     def macs(self, symbols: Mapping[str, int]) -> int:
-        """Return the multiply-accumulates of one execution."""
-        return sum(term.at(symbols) for term in _collect(self, mining_only=False))
+        """Return the multiply-accumulates of one execution; with a scan the bound that `macs_terms` states."""
+        return sum(term.at(symbols) for term in _bounds(self, _collect(self, mining_only=False)))
 
     def macs_terms(self) -> tuple[tuple[int, tuple[int, int, int, int]], ...]:
-        """Return the MACs as a polynomial: (coefficient, exponent of each of the four symbols)."""
+        """Return the MACs as a polynomial: (coefficient, exponent of each of the four symbols).
+
+        A scan of a prompt S and a limit T is bounded above: R becomes S + T, and R^a H^b (S + T)^(a + b), the sum over
+        all steps; H^b alone T (S + T)^b, and what is the same in each step is counted T times.
+        """
         return _polynomial(self, _collect(self, mining_only=False))
 
     def mining_macs_terms(self) -> tuple[tuple[int, tuple[int, int, int, int]], ...]:
@@ -200,14 +234,10 @@ def output_types(graph: Hypergraph) -> tuple[tuple[TensorType, ...], ...]:
     Raises:
         UnknownTensor, WrongArity, WrongDtype, WrongShape, AttributeOutOfRange, MiningOperandNotConstant.
     """
-    edges = {port.name: port.type for port in graph.inputs}
+    edges = input_types(graph)
     found = []
     for subgraph in graph.subgraphs:
-        inputs = []
-        for name in subgraph.inputs:
-            if name not in edges:
-                raise UnknownTensor(f"input of {subgraph.name}", name, sorted(edges))
-            inputs.append(edges[name])
+        inputs = [_input_type(graph, subgraph, source, edges) for source in subgraph.inputs]
         types = _types_of(subgraph, inputs)
         for output in subgraph.outputs:
             if output.operator >= len(types):
@@ -219,8 +249,29 @@ def output_types(graph: Hypergraph) -> tuple[tuple[TensorType, ...], ...]:
     for name in graph.outputs:
         if name not in edges:
             raise UnknownTensor("output of the graph", name, sorted(edges))
+    if graph.scan is not None and edges.get(graph.scan.output) != TensorType(INT32, (1,)):
+        raise BadScan("type of the scan's output", edges.get(graph.scan.output), "int32[1]")
     graph.mining_operands()
     return tuple(found)
+
+
+def input_types(graph: Hypergraph) -> dict[str, TensorType]:
+    """Return the graph's inputs as its subgraphs see them: the prompt of a scan has R rows."""
+    types = {port.name: port.type for port in graph.inputs}
+    if graph.scan is not None and graph.scan.input in types:
+        types[graph.scan.input] = TensorType(INT32, (STEP_ROWS,))
+    return types
+
+
+def history_axis(name: str, tensor: TensorType) -> int:
+    """Return the dimension along which a tensor's steps are joined: its only R.
+
+    Raises:
+        BadScan: it has none or several, or already counts the rows so far.
+    """
+    if tensor.shape.count(STEP_ROWS) != 1 or ROWS_SO_FAR in tensor.shape:
+        raise BadScan(f"history of {name}", tensor, f"one dimension {STEP_ROWS}, none {ROWS_SO_FAR}")
+    return tensor.shape.index(STEP_ROWS)
 
 
 def check_graph(graph: Hypergraph) -> None:
@@ -248,8 +299,8 @@ def check_graph(graph: Hypergraph) -> None:
     for subgraph in graph.subgraphs:
         if not 1 <= len(subgraph.operators) <= OPERATORS_MAX:
             raise GraphTooLarge(f"operators of {subgraph.name}", len(subgraph.operators), f"1 .. {OPERATORS_MAX}")
-    largest = {symbol.name: symbol.high for symbol in graph.symbols}
-    for port in (*graph.inputs, *outputs):
+    largest = _largest_sizes(graph)
+    for port in outputs:
         check_type(port.name, port.type, largest)
     for types, subgraph in zip(output_types(graph), graph.subgraphs, strict=True):
         for inferred, operator in zip(types, subgraph.operators, strict=True):
@@ -271,12 +322,55 @@ def check_type(what: str, tensor: TensorType, largest: Mapping[str, int]) -> Non
         raise GraphTooLarge(f"elements of {what}", elements, f"1 .. {ELEMENTS_MAX}")
 
 
+def _largest_sizes(graph: Hypergraph) -> dict[str, int]:
+    """Return the largest value of each dimension; inputs and the scan are checked."""
+    largest = {symbol.name: symbol.high for symbol in graph.symbols}
+    for port in graph.inputs:
+        check_type(port.name, port.type, largest)
+    return largest if graph.scan is None else largest | _check_scan(graph, graph.scan, largest)
+
+
+def _check_scan(graph: Hypergraph, scan: Scan, largest: Mapping[str, int]) -> dict[str, int]:
+    """Return the largest values of R and H."""
+    for reserved in (STEP_ROWS, ROWS_SO_FAR):
+        if reserved in largest:
+            raise BadScan("symbol", reserved, "another name than R and H, which a scan reserves")
+    prompt = next((port.type for port in graph.inputs if port.name == scan.input), None)
+    if prompt is None or prompt.dtype != INT32 or len(prompt.shape) != 1 or not isinstance(prompt.shape[0], str):
+        raise BadScan("scan's input", prompt, "an input int32[symbol]")
+    if scan.limit not in largest or scan.limit == prompt.shape[0]:
+        raise BadScan("scan's limit", scan.limit, "a symbol that is not the prompt's")
+    if graph.outputs != (scan.output,):
+        raise BadScan("graph's outputs", graph.outputs, (scan.output,))
+    if not -1 <= scan.stop < 2**31:
+        raise SymbolOutOfRange("scan's stop", scan.stop, "-1 .. 2^31 - 1")
+    rows = largest[prompt.shape[0]]
+    return {STEP_ROWS: rows, ROWS_SO_FAR: rows + largest[scan.limit] - 1}
+
+
+def _input_type(
+    graph: Hypergraph, subgraph: Subgraph, source: str | History, edges: Mapping[str, TensorType]
+) -> TensorType:
+    name = source.name if isinstance(source, History) else source
+    if name not in edges:
+        raise UnknownTensor(f"input of {subgraph.name}", name, sorted(edges))
+    if not isinstance(source, History):
+        return edges[name]
+    if graph.scan is None:
+        raise BadScan(f"input of {subgraph.name}", f"history of {name}", "no history without a scan")
+    axis = history_axis(name, edges[name])
+    shape = edges[name].shape
+    return TensorType(edges[name].dtype, (*shape[:axis], ROWS_SO_FAR, *shape[axis + 1 :]))
+
+
 def _types_of(subgraph: Subgraph, inputs: list[TensorType]) -> tuple[TensorType, ...]:
     types: list[TensorType] = []
     for operator in subgraph.operators:
         tensors = []
         for reference in operator.tensors:
             if isinstance(reference, Constant):
+                if not all(isinstance(size, int) for size in reference.type.shape):
+                    raise WrongShape(f"constant of {subgraph.name}.{operator.label}", reference.type, "numbers")
                 tensors.append(reference.type)
                 continue
             source = inputs if isinstance(reference, SubgraphInput) else types
@@ -294,9 +388,9 @@ def _types_of(subgraph: Subgraph, inputs: list[TensorType]) -> tuple[TensorType,
 
 def _collect(graph: Hypergraph, *, mining_only: bool) -> list[Term]:
     terms = []
-    edges = {port.name: port.type for port in graph.inputs}
+    edges = input_types(graph)
     for subgraph, types in zip(graph.subgraphs, output_types(graph), strict=True):
-        inputs = [edges[name] for name in subgraph.inputs]
+        inputs = [_input_type(graph, subgraph, source, edges) for source in subgraph.inputs]
         for operator in subgraph.operators:
             if mining_only and not (operator.rule is MATMUL and operator.attributes[0]):
                 continue
@@ -317,11 +411,29 @@ def _type_of(reference: Reference, inputs: list[TensorType], types: tuple[Tensor
 def _polynomial(graph: Hypergraph, terms: list[Term]) -> tuple[tuple[int, tuple[int, int, int, int]], ...]:
     names = [symbol.name for symbol in graph.symbols]
     collected: dict[tuple[int, int, int, int], int] = {}
-    for term in terms:
+    for term in _bounds(graph, terms):
         counts = [term.symbols.count(name) for name in names] + [0] * (SYMBOLS_MAX - len(names))
         exponents = (counts[0], counts[1], counts[2], counts[3])
         collected[exponents] = collected.get(exponents, 0) + term.coefficient
     return tuple((collected[exponents], exponents) for exponents in sorted(collected))
+
+
+def _bounds(graph: Hypergraph, terms: list[Term]) -> list[Term]:
+    """Return terms in the graph's symbols that bound the sum of these over all steps."""
+    if graph.scan is None:
+        return terms
+    prompt = next(port.type.shape[0] for port in graph.inputs if port.name == graph.scan.input)
+    bounds = []
+    for term in terms:
+        rows, so_far = term.symbols.count(STEP_ROWS), term.symbols.count(ROWS_SO_FAR)
+        others = [name for name in term.symbols if name not in {STEP_ROWS, ROWS_SO_FAR}]
+        if rows == 0:
+            others.append(graph.scan.limit)
+        degree = rows + so_far
+        for power in range(degree + 1):
+            powers = [str(prompt)] * power + [graph.scan.limit] * (degree - power)
+            bounds.append(Term(term.coefficient * comb(degree, power), tuple(sorted(others + powers))))
+    return bounds
 
 
 def _check_distinct(what: str, names: list[str]) -> None:

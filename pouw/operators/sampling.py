@@ -16,12 +16,11 @@ def argmax(x: Int32) -> Int32:
 
     No arithmetic. One element: one row. In a dispute a witness refutes it: a larger entry, or an equal one before it.
     """
-    return x.argmax(axis=1).astype(np.int32)
+    largest: Int32 = x.argmax(axis=1).astype(np.int32)
+    return largest
 
 
-def sample(
-    logits: Int32, seed: Int32, so_far: Int32, table: Int16, temperature: int, top_k: int, top_p: int
-) -> Int32:
+def sample(logits: Int32, seed: Int32, so_far: Int32, table: Int16, temperature: int, top_k: int, top_p: int) -> Int32:
     """Return one index for each row, drawn with weight 2^(logit / temperature) among the most likely.
 
     logits: int32[m, n] log2-domain Q.10, seed: int32[1], so_far: int32[p] (only its length counts), table: int16[1024]

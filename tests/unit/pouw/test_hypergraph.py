@@ -160,7 +160,7 @@ def edited(old, new, graph=None):
     ("data", "error"),
     [
         (b"", GraphTruncated),
-        (b"\1\0\0\0\2", UnknownVersion),
+        (b"\1\0\0\0\3", UnknownVersion),
         (b"\xff\xff\xff\xff", GraphTooLarge),
         (edited(b"\5small", b"\5sm\0ll"), BadName),
         (edited(b"\5small", b"\5SMALL"), BadName),
