@@ -50,9 +50,10 @@ ReadMany: TypeAlias = Callable[[list[bytes]], Sequence[bytes | None]]
 Writes: TypeAlias = tuple[tuple[bytes, bytes | None], ...]
 """Keys of `chain.state` with their new values, to be applied in order; None removes."""
 
-Precompile: TypeAlias = tuple[bytes, str | Callable[[bytes], bytes | None], int, int]
-"""Address, name of a native kernel or a pure function, base gas, gas per word of input. None as the output, or not
-enough gas, consumes all gas and fails the call."""
+Precompile: TypeAlias = tuple[bytes, str | Callable[[bytes], bytes | None], int, int | tuple[int, ...]]
+"""Address, name of a native kernel or a pure function, base gas, gas per word of input; a kernel that plans its work
+takes a tuple: gas per word, then by kind of work gas per 1,024 units. None as the output, or not enough gas, consumes
+all gas and fails the call."""
 
 SYSTEM_ADDRESS: Final = bytes.fromhex("fffffffffffffffffffffffffffffffffffffffe")  # EIP-4788
 

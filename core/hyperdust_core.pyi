@@ -90,7 +90,7 @@ def execute(
     environment: object,
     transactions: Iterable[Transaction],
     read_many: ReadMany,
-    precompiles: Iterable[tuple[bytes, str | Callable[[bytes], bytes | None], int, int]],
+    precompiles: Iterable[tuple[bytes, str | Callable[[bytes], bytes | None], int, int | tuple[int, ...]]],
     before: Iterable[object],
     after: Iterable[object],
     withdrawals: Iterable[tuple[int, int, bytes, int]],
@@ -117,7 +117,7 @@ def call(
     message: object,
     read_many: ReadMany,
     overrides: Mapping[bytes, object],
-    precompiles: Iterable[tuple[bytes, str | Callable[[bytes], bytes | None], int, int]],
+    precompiles: Iterable[tuple[bytes, str | Callable[[bytes], bytes | None], int, int | tuple[int, ...]]],
     trace: str | None,
     cache: StateCache | None = None,
 ) -> tuple[bool, bytes, int, int, str | None, tuple[Log, ...], bytes | None, str | None]: ...
@@ -126,7 +126,7 @@ def create_access_list(
     message: object,
     read_many: ReadMany,
     overrides: Mapping[bytes, object],
-    precompiles: Iterable[tuple[bytes, str | Callable[[bytes], bytes | None], int, int]],
+    precompiles: Iterable[tuple[bytes, str | Callable[[bytes], bytes | None], int, int | tuple[int, ...]]],
     cache: StateCache | None = None,
 ) -> tuple[tuple[tuple[bytes, tuple[bytes, ...]], ...], int, str | None]: ...
 def simulate(
@@ -134,7 +134,7 @@ def simulate(
     messages: Iterable[object],
     read_many: ReadMany,
     overrides: Mapping[bytes, object],
-    precompiles: Iterable[tuple[bytes, str | Callable[[bytes], bytes | None], int, int]],
+    precompiles: Iterable[tuple[bytes, str | Callable[[bytes], bytes | None], int, int | tuple[int, ...]]],
     validates: bool,
     cache: StateCache | None = None,
 ) -> tuple[
@@ -144,7 +144,7 @@ def trace_transactions(
     environment: object,
     transactions: Iterable[Transaction],
     read_many: ReadMany,
-    precompiles: Iterable[tuple[bytes, str | Callable[[bytes], bytes | None], int, int]],
+    precompiles: Iterable[tuple[bytes, str | Callable[[bytes], bytes | None], int, int | tuple[int, ...]]],
     before: Iterable[object],
     first: int,
     config: str,
@@ -166,6 +166,7 @@ def blake3_root(data: npt.NDArray[np.uint8]) -> bytes: ...
 def open_range(data: npt.NDArray[np.uint8], first_chunk: int, chunk_count: int) -> bytes: ...
 def siblings_size(total_len: int, first_chunk: int, chunk_count: int) -> int: ...
 def range_digest(total_len: int, first_chunk: int, opened: bytes, siblings: bytes) -> bytes | None: ...
+def native_call(name: str, input: bytes) -> tuple[list[tuple[int, int]], bytes | None] | None: ...
 def verify_range(root_hash: bytes, total_len: int, first_chunk: int, opened: bytes, siblings: bytes) -> bool: ...
 def matmul_i8(
     a: npt.NDArray[np.int8], b_transposed: npt.NDArray[np.int8], path: str | None = None

@@ -1,15 +1,61 @@
 """One table: which address is which native call, what it costs, who computes it.
 
-Addresses run from 0x…4801 up (execution.md, Precompiles).
+Addresses run from 0x…4801 up (execution.md, Precompiles). Input layouts: docs/spec/precompiles.md. Rates are consensus;
+`make bench-gas` measures them: none may be cheaper per nanosecond than twice Ethereum's cheapest.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from chain.engine import Precompile
+from pouw.operators.rules import RULE_BY_NAME
 
 BLAKE3: Final = (0x4801).to_bytes(20, "big")
+OPENING: Final = (0x4802).to_bytes(20, "big")
+OPERATOR: Final = (0x4803).to_bytes(20, "big")
+ELEMENT: Final = (0x4804).to_bytes(20, "big")
+PROVEN_ELEMENT: Final = (0x4805).to_bytes(20, "big")
+TICKET: Final = (0x4806).to_bytes(20, "big")
+RUN_GRAPH: Final = (0x4807).to_bytes(20, "big")
+
+OPERATOR_RATES: Final[Mapping[str, int]] = {
+    "embedding": 1024,
+    "add_positions": 1024,
+    "row_maximum": 1024,
+    "quantize": 1024,
+    "matmul": 128,
+    "rescale": 1024,
+    "add": 1024,
+    "layer_norm": 2048,
+    "attention_scores": 512,
+    "softmax_weights": 1024,
+    "attention_mix": 512,
+    "lookup": 1024,
+    "mean_pool": 1024,
+    "l2_normalize": 1024,
+}
+"""Gas per 1,024 units: multiply-accumulates where an operator has them, else elements."""
+
+
+def rates_of(gas_per_word: int) -> tuple[int, ...]:
+    """Return the rates of a planned call: gas per word of input, then per 1,024 units by the operator's code."""
+    by_code = {RULE_BY_NAME[name].code: rate for name, rate in OPERATOR_RATES.items()}
+    return (gas_per_word, *(by_code.get(code, 0) for code in range(1, max(by_code) + 1)))
+
 
 PRECOMPILES: Final[tuple[Precompile, ...]] = (
     # Any bytes -> their 32-byte BLAKE3. Priced as SHA-256, which is slower.
     (BLAKE3, "blake3", 60, 12),
+    # Chunks of a tensor under its root -> 1.
+    (OPENING, "opening", 600, 24),
+    # An operator on whole tensors -> the output's bytes.
+    (OPERATOR, "operator", 600, rates_of(12)),
+    # One element from what it reads -> int256.
+    (ELEMENT, "element", 600, 24),
+    # One element of tensors known by their roots -> int256.
+    (PROVEN_ELEMENT, "proven_element", 1200, 36),
+    # A winning ticket's proof -> the ticket.
+    (TICKET, "ticket", 6000, 120),
+    # A small graph with its constants and inputs -> the outputs' bytes.
+    (RUN_GRAPH, "run_graph", 15_000, rates_of(24)),
 )

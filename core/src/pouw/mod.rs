@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 mod blake3_tree;
+pub mod elements;
 mod gather;
 mod kernel;
 mod matmul;
@@ -12,6 +13,7 @@ mod ticket;
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     blake3_tree::register(module)?;
+    elements::register(module)?;
     matmul::register(module)?;
     operators::register(module)?;
     ticket::register(module)?;

@@ -1,0 +1,416 @@
+//! The operators as native EVM calls: whole at small sizes, one element, openings, tickets, small graphs.
+//!
+//! Defined by `pouw/operators/` (values) and `pouw/operators/elements.py` (what one element reads). Input layouts:
+//! docs/spec/precompiles.md. Any bytes are safe: None is the answer to what is malformed; nothing panics, and time
+//! and memory follow from the length of the input and the work that is priced before it is done.
+
+use std::borrow::Cow;
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+mod encoder;
+mod graph;
+mod opening;
+mod ticket;
+
+/// Bytes of input that a call takes, and of output that it makes.
+pub const BYTES_MAX: usize = 1 << 17;
+/// Elements of a tensor, as in `pouw/hypergraph.py`.
+const ELEMENTS_MAX: usize = 1 << 31;
+const RANK_MAX: usize = 4;
+const ATTRIBUTES_MAX: usize = 16;
+
+/// What a call costs beyond its input's length, and what it does once that is paid.
+pub struct Plan<'a> {
+    /// (kind, units): kinds are indices of the rates in `precompiles/registry.py`, an operator's is its code.
+    pub work: Vec<(usize, u64)>,
+    pub run: Box<dyn FnOnce() -> Option<Vec<u8>> + 'a>,
+}
+
+pub enum Call {
+    /// Priced by the length of its input alone.
+    Plain(fn(&[u8]) -> Option<Vec<u8>>),
+    /// Reads its input, in time that the length pays for, to say what the rest costs.
+    Planned(for<'a> fn(&'a [u8]) -> Option<Plan<'a>>),
+}
+
+/// The calls by the name that `precompiles/registry.py` uses.
+pub const CALLS: &[(&str, Call)] = &[
+    ("opening", Call::Plain(opening::check)),
+    ("operator", Call::Planned(operator)),
+    ("element", Call::Plain(element)),
+    ("proven_element", Call::Plain(opening::proven_element)),
+    ("ticket", Call::Plain(ticket::verify)),
+    ("run_graph", Call::Planned(graph::run_graph)),
+];
+
+/// Reads fields; those that a contract writes are big-endian, those of a graph file little-endian.
+pub struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(rest: &'a [u8]) -> Self {
+        Self { rest }
+    }
+
+    pub fn take(&mut self, size: usize) -> Option<&'a [u8]> {
+        let (part, rest) = self.rest.split_at_checked(size)?;
+        self.rest = rest;
+        Some(part)
+    }
+
+    pub fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    pub fn byte(&mut self) -> Option<u8> {
+        Some(self.take(1)?[0])
+    }
+
+    pub fn size(&mut self) -> Option<usize> {
+        Some(u32::from_be_bytes(self.array()?) as usize)
+    }
+
+    pub fn end(&self) -> Option<()> {
+        self.rest.is_empty().then_some(())
+    }
+
+    fn attributes(&mut self) -> Option<Vec<i64>> {
+        let count = usize::from(self.byte()?);
+        if count > ATTRIBUTES_MAX {
+            return None;
+        }
+        (0..count)
+            .map(|_| Some(i64::from_be_bytes(self.array()?)))
+            .collect()
+    }
+
+    /// dtype u8, rank u8, dimensions u32.
+    fn tensor_type(&mut self) -> Option<Type> {
+        let dtype = DType::of(self.byte()?)?;
+        let rank = usize::from(self.byte()?);
+        if rank > RANK_MAX {
+            return None;
+        }
+        let shape = (0..rank).map(|_| self.size()).collect::<Option<_>>()?;
+        Type::new(dtype, shape)
+    }
+}
+
+/// The codes are those of `pouw/trace.py`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DType {
+    Int8 = 1,
+    Int16 = 2,
+    Int32 = 3,
+    Int64 = 4,
+    UInt8 = 5,
+}
+
+impl DType {
+    pub fn of(code: u8) -> Option<Self> {
+        [
+            Self::Int8,
+            Self::Int16,
+            Self::Int32,
+            Self::Int64,
+            Self::UInt8,
+        ]
+        .into_iter()
+        .find(|dtype| *dtype as u8 == code)
+    }
+
+    pub fn size(self) -> usize {
+        match self {
+            Self::Int8 | Self::UInt8 => 1,
+            Self::Int16 => 2,
+            Self::Int32 => 4,
+            Self::Int64 => 8,
+        }
+    }
+}
+
+/// dtype and shape, all dimensions known.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Type {
+    pub dtype: DType,
+    pub shape: Vec<usize>,
+}
+
+impl Type {
+    /// None for an empty tensor or one with more than 2^31 elements.
+    pub fn new(dtype: DType, shape: Vec<usize>) -> Option<Self> {
+        let mut elements = 1usize;
+        for &size in &shape {
+            elements = elements.checked_mul(size)?;
+            if elements > ELEMENTS_MAX {
+                return None;
+            }
+        }
+        (elements > 0).then_some(Self { dtype, shape })
+    }
+
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.elements() * self.dtype.size()
+    }
+
+    /// The tensor root over a digest of its bytes (`pouw/trace.py`).
+    pub fn root(&self, digest: &[u8; 32]) -> [u8; 32] {
+        let mut form = vec![self.dtype as u8, self.shape.len() as u8];
+        for &size in &self.shape {
+            form.extend_from_slice(&(size as u32).to_le_bytes());
+        }
+        let leaves = (self.bytes().div_ceil(1024).max(1) as u64).to_le_bytes();
+        tagged_hash("tensor", &[&form, &leaves, digest])
+    }
+}
+
+/// Bytes, row-major and little-endian, with their type.
+#[derive(Clone)]
+pub struct Tensor<'a> {
+    pub of: Type,
+    pub bytes: Cow<'a, [u8]>,
+}
+
+impl Tensor<'_> {
+    pub fn values(&self) -> Vec<i64> {
+        decode(self.of.dtype, &self.bytes)
+    }
+}
+
+pub fn decode(dtype: DType, bytes: &[u8]) -> Vec<i64> {
+    fn each<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> i64) -> Vec<i64> {
+        bytes
+            .as_chunks::<N>()
+            .0
+            .iter()
+            .map(|part| value(*part))
+            .collect()
+    }
+    match dtype {
+        DType::Int8 => each(bytes, |[byte]| i64::from(byte as i8)),
+        DType::UInt8 => each(bytes, |[byte]| i64::from(byte)),
+        DType::Int16 => each(bytes, |part| i64::from(i16::from_le_bytes(part))),
+        DType::Int32 => each(bytes, |part| i64::from(i32::from_le_bytes(part))),
+        DType::Int64 => each(bytes, i64::from_le_bytes),
+    }
+}
+
+/// The values' low bytes, as numpy's `astype`.
+pub fn encode(dtype: DType, values: &[i64]) -> Vec<u8> {
+    let size = dtype.size();
+    let mut out = Vec::with_capacity(values.len() * size);
+    for value in values {
+        out.extend_from_slice(&value.to_le_bytes()[..size]);
+    }
+    out
+}
+
+/// Elements of one tensor: `count` runs of `run` elements, `stride` apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    pub start: usize,
+    pub run: usize,
+    pub count: usize,
+    pub stride: usize,
+}
+
+impl Window {
+    pub fn one(start: usize) -> Self {
+        Self::run(start, 1)
+    }
+
+    pub fn run(start: usize, run: usize) -> Self {
+        Self {
+            start,
+            run,
+            count: 1,
+            stride: 0,
+        }
+    }
+
+    pub fn column(start: usize, count: usize, stride: usize) -> Self {
+        Self {
+            start,
+            run: 1,
+            count,
+            stride,
+        }
+    }
+}
+
+/// Gives an element's computation the values of a window of tensor number `.0`.
+pub type Read<'r> = dyn FnMut(usize, Window) -> Option<Vec<i64>> + 'r;
+
+/// One operator, as in `pouw/operators/rule.py`.
+pub struct Rule {
+    pub code: u8,
+    pub arity: usize,
+    pub attributes: usize,
+    /// Type of the output; None where tensors or attributes do not fit.
+    pub infer: fn(&[&Type], &[i64]) -> Option<Type>,
+    /// What its rate counts; at least the number of its outputs.
+    pub work: fn(&[&Type], &[i64]) -> u64,
+    /// The whole output; None where a value does not fit.
+    pub compute: fn(&[&Tensor], &[i64]) -> Option<Vec<u8>>,
+    /// One element of the output from what it reads: every tensor once, in order.
+    pub element: fn(&[&Type], &[i64], usize, &mut Read) -> Option<i64>,
+}
+
+impl Rule {
+    pub fn of(code: u8) -> Option<&'static Rule> {
+        encoder::RULES.iter().find(|rule| rule.code == code)
+    }
+
+    pub fn output_type(&self, types: &[&Type], attributes: &[i64]) -> Option<Type> {
+        if types.len() != self.arity || attributes.len() != self.attributes {
+            return None;
+        }
+        (self.infer)(types, attributes)
+    }
+}
+
+/// Product of sizes as units of work.
+pub fn units(sizes: &[usize]) -> u64 {
+    sizes
+        .iter()
+        .fold(1, |all, &size| all.saturating_mul(size as u64))
+}
+
+pub fn tagged_hash(tag: &str, parts: &[&[u8]]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&[tag.len() as u8]).update(tag.as_bytes());
+    for part in parts {
+        hasher.update(&(part.len() as u32).to_le_bytes());
+        hasher.update(part);
+    }
+    *hasher.finalize().as_bytes()
+}
+
+/// A value as the 32 bytes of an int256.
+pub fn word(value: i64) -> Vec<u8> {
+    let mut out = vec![if value < 0 { 0xff } else { 0 }; 24];
+    out.extend_from_slice(&value.to_be_bytes());
+    out
+}
+
+/// One operator on whole tensors: code, attributes, tensors (type and bytes each) -> bytes of the output.
+fn operator(input: &[u8]) -> Option<Plan<'_>> {
+    if input.len() > BYTES_MAX {
+        return None;
+    }
+    let mut reader = Reader::new(input);
+    let rule = Rule::of(reader.byte()?)?;
+    let attributes = reader.attributes()?;
+    if usize::from(reader.byte()?) != rule.arity {
+        return None;
+    }
+    let mut tensors = Vec::with_capacity(rule.arity);
+    for _ in 0..rule.arity {
+        let of = reader.tensor_type()?;
+        let bytes = Cow::Borrowed(reader.take(of.bytes())?);
+        tensors.push(Tensor { of, bytes });
+    }
+    reader.end()?;
+    let types: Vec<&Type> = tensors.iter().map(|tensor| &tensor.of).collect();
+    if rule.output_type(&types, &attributes)?.bytes() > BYTES_MAX {
+        return None;
+    }
+    let work = (rule.work)(&types, &attributes);
+    Some(Plan {
+        work: vec![(usize::from(rule.code), work)],
+        run: Box::new(move || {
+            let tensors: Vec<&Tensor> = tensors.iter().collect();
+            (rule.compute)(&tensors, &attributes)
+        }),
+    })
+}
+
+/// What a call about one element names, up to the tensors' types.
+struct Place {
+    rule: &'static Rule,
+    attributes: Vec<i64>,
+    index: usize,
+    types: Vec<Type>,
+}
+
+impl Place {
+    /// code u8, attributes, index u64, tensors u8, and for each its type and what `after` reads behind it.
+    fn read<'a>(
+        reader: &mut Reader<'a>,
+        mut after: impl FnMut(&mut Reader<'a>) -> Option<()>,
+    ) -> Option<Self> {
+        let rule = Rule::of(reader.byte()?)?;
+        let attributes = reader.attributes()?;
+        let index = usize::try_from(u64::from_be_bytes(reader.array()?)).ok()?;
+        if usize::from(reader.byte()?) != rule.arity {
+            return None;
+        }
+        let mut types = Vec::with_capacity(rule.arity);
+        for _ in 0..rule.arity {
+            types.push(reader.tensor_type()?);
+            after(reader)?;
+        }
+        Some(Self {
+            rule,
+            attributes,
+            index,
+            types,
+        })
+    }
+
+    fn compute(&self, read: &mut Read) -> Option<i64> {
+        let types: Vec<&Type> = self.types.iter().collect();
+        let output = self.rule.output_type(&types, &self.attributes)?;
+        if self.index >= output.elements() {
+            return None;
+        }
+        (self.rule.element)(&types, &self.attributes, self.index, read)
+    }
+}
+
+/// One element from the bytes of its windows, one behind the other -> int256.
+fn element(input: &[u8]) -> Option<Vec<u8>> {
+    if input.len() > BYTES_MAX {
+        return None;
+    }
+    let mut reader = Reader::new(input);
+    let place = Place::read(&mut reader, |_| Some(()))?;
+    let value = place.compute(&mut |tensor, window| {
+        let dtype = place.types[tensor].dtype;
+        let size = window.run.checked_mul(window.count)?;
+        Some(decode(dtype, reader.take(size.checked_mul(dtype.size())?)?))
+    })?;
+    reader.end()?;
+    Some(word(value))
+}
+
+/// A call outside of the EVM, for tests and measurements: its work and its output, None for malformed input.
+#[pyfunction]
+#[allow(clippy::type_complexity)]
+fn native_call<'py>(
+    py: Python<'py>,
+    name: &str,
+    input: &[u8],
+) -> PyResult<Option<(Vec<(usize, u64)>, Option<Bound<'py, PyBytes>>)>> {
+    let Some((_, call)) = CALLS.iter().find(|(known, _)| *known == name) else {
+        return Err(pyo3::exceptions::PyValueError::new_err(format!(
+            "no native call {name:?}"
+        )));
+    };
+    let done = py.detach(|| match call {
+        Call::Plain(run) => Some((vec![], run(input))),
+        Call::Planned(plan) => plan(input).map(|plan| (plan.work, (plan.run)())),
+    });
+    Ok(done.map(|(work, output)| (work, output.map(|bytes| PyBytes::new(py, &bytes)))))
+}
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(native_call, module)?)
+}
