@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pouw.backends import native_scene
 from pouw.operators.arithmetic import check_values
 from pouw.operators.linear import MINING_OPERAND_MAX
 from pouw.operators.norm import scaled_root
@@ -38,6 +39,9 @@ class NativeBackend:
         self._kernels: dict[str, Callable[..., Tensor]] = {
             name: getattr(hyperdust_core.operators, name) for name in KERNELS
         }
+        # a core built before a family's kernels serves it by definition
+        found = {name: getattr(hyperdust_core.operators, name, None) for name in native_scene.NATIVE_KERNELS}
+        self._kernels |= {name: kernel for name, kernel in found.items() if kernel is not None}
 
     def compute(self, rule: OperatorRule, tensors: tuple[Tensor, ...], attributes: tuple[int, ...]) -> Tensor:
         """Return the operator's output."""

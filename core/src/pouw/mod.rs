@@ -9,6 +9,7 @@ mod kernel;
 mod matmul;
 mod noise;
 mod operators;
+mod raster;
 mod ticket;
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -16,6 +17,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     elements::register(module)?;
     matmul::register(module)?;
     operators::register(module)?;
+    raster::register(module)?;
     ticket::register(module)?;
     Ok(())
 }
