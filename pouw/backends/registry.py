@@ -14,7 +14,22 @@ from pouw.operators.linear import FACTOR_MAX
 from pouw.operators.rules import RULE_BY_NAME
 from pouw.operators.types import Tensor
 
-MAKERS: tuple[tuple[str, Callable[[], Backend]], ...] = (("native", NativeBackend), ("numpy", NumpyBackend))
+
+def _torch(device: str) -> Callable[[], Backend]:
+    def make() -> Backend:
+        from pouw.backends.torch_backend import TorchBackend  # noqa: PLC0415  # an extra
+
+        return TorchBackend(device)
+
+    return make
+
+
+MAKERS: tuple[tuple[str, Callable[[], Backend]], ...] = (
+    ("native", NativeBackend),
+    ("numpy", NumpyBackend),
+    ("torch", _torch("cpu")),
+    ("torch-cuda", _torch("cuda")),
+)
 
 
 class BackendUnavailable(NodeFault):
@@ -35,6 +50,8 @@ def load_backend(name: str) -> Backend:
         if known == name:
             try:
                 backend = make()
+            except NodeFault as error:  # a backend that knows why it cannot serve
+                raise BackendUnavailable(f"backend {name}: {error}") from error
             except (ImportError, AttributeError) as error:
                 raise BackendUnavailable(f"backend {name}: {error}; `make setup` builds it") from error
             check_backend(backend)
