@@ -1,0 +1,196 @@
+"""torch.nn.Module -> float program, through torch.export: each ATen operator by name, or a named refusal.
+
+Values are matrices [rows, width]; what a module does to shapes (heads, packed queries, transposes) is followed as a
+table that says which column each position holds, and costs nothing in the graph.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from chain.errors import Mismatch, NodeFault
+from pouw.compiler.aten import HANDLERS, Matrix, Translation
+from pouw.compiler.program import Array, Node, Program, UnmappableOperator, evaluate
+
+TOLERANCE = 2e-3  # of the largest output: float32 sums in another order
+
+
+class TorchMissing(NodeFault):
+    """PyTorch is not installed."""
+
+
+class InputUnsupported(Mismatch):
+    """An example input has a shape or dtype that no graph input has."""
+
+
+class ProgramDiffers(Mismatch):
+    """The module's program does not compute what the module does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A program and the module's own float outputs."""
+
+    program: Program
+    expected: tuple[Mapping[str, Array], ...]
+    """For each example: output -> float32[rows, width], by the module itself."""
+    inputs: tuple[Mapping[str, Array], ...]
+    """For each example: input -> array as the program takes it."""
+
+
+def import_torch() -> Any:
+    """Return the module torch.
+
+    Raises:
+        TorchMissing: with the command that installs it.
+    """
+    if find_spec("torch") is None:
+        raise TorchMissing("compiling a PyTorch module needs torch: pip install 'hyperdust[compile]'")
+    import torch  # noqa: PLC0415  # an extra: everything else works without it
+
+    return torch
+
+
+def export_module(module: Any, examples: Sequence[tuple[Any, ...]], rows_max: int = 512) -> Exported:
+    """Return the program of a module and its outputs on the examples; the first one shapes the export.
+
+    Raises:
+        TorchMissing, InputUnsupported, UnmappableOperator, ProgramDiffers.
+    """
+    torch = import_torch()
+    module = module.eval().float()
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # one fused operator would hide attention's parts
+    try:
+        dynamic = tuple(_dynamic(torch, index, example) for index, example in enumerate(examples[0]))
+        exported = torch.export.export(module, tuple(examples[0]), dynamic_shapes=dynamic, strict=False)
+        with torch.no_grad():
+            expected = [_flat(torch, module(*example)) for example in examples]
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    program = translate(torch, exported, rows_max)
+    inputs = [_arrays(program, example) for example in examples]
+    names = list(program.outputs)
+    wanted = tuple(dict(zip(names, outputs, strict=True)) for outputs in expected)
+    for given, outputs in zip(inputs[:1], wanted[:1], strict=True):
+        for name, got in evaluate(program, given).items():
+            want = outputs[name].reshape(got.shape)
+            largest = float(np.abs(got - want).max())
+            if not largest <= TOLERANCE * max(1e-6, float(np.abs(want).max())):
+                raise ProgramDiffers(f"output {name} of the first example", f"off by {largest:.3g}", "the module's")
+    return Exported(program, wanted, tuple(inputs))
+
+
+def _dynamic(torch: Any, index: int, example: Any) -> dict[int, Any] | None:
+    if not isinstance(example, torch.Tensor):
+        raise InputUnsupported(f"example input {index}", type(example).__name__, "a torch.Tensor")
+    return {_rows_axis(torch, index, example): torch.export.Dim.AUTO}
+
+
+def _rows_axis(torch: Any, index: int, example: Any) -> int:
+    rank, ids = example.dim(), example.dtype in {torch.int32, torch.int64}
+    if not ids and not example.dtype.is_floating_point:
+        raise InputUnsupported(f"example input {index}", str(example.dtype), "int64 ids or floats")
+    axis = rank - 1 if ids else rank - 2
+    if not 0 <= axis <= 1 or (axis == 1 and example.shape[0] != 1):
+        wanted = "[rows] or [1, rows]" if ids else "[rows, width] or [1, rows, width]"
+        raise InputUnsupported(f"shape of example input {index}", list(example.shape), wanted)
+    return axis
+
+
+def _flat(torch: Any, outputs: Any) -> list[Array]:
+    found = outputs if isinstance(outputs, (tuple, list)) else [outputs]
+    if isinstance(outputs, Mapping):
+        found = [value for value in outputs.values() if value is not None]
+    if not all(isinstance(output, torch.Tensor) for output in found):
+        raise InputUnsupported("output of the module", [type(output).__name__ for output in found], "tensors")
+    return [output.detach().numpy().astype(np.float32) for output in found]
+
+
+def _arrays(program: Program, example: tuple[Any, ...]) -> dict[str, Array]:
+    arrays = {}
+    given = {node.label: node for node in program.nodes if node.kind in {"ids", "rows"}}
+    for (label, node), tensor in zip(given.items(), example, strict=True):
+        array = tensor.detach().numpy()
+        ids = node.kind == "ids"
+        arrays[label] = array.reshape(-1).astype(np.int32) if ids else array.reshape(-1, array.shape[-1])
+    return arrays
+
+
+def translate(torch: Any, exported: Any, rows_max: int) -> Program:
+    """Return the program of an exported module.
+
+    Raises:
+        UnmappableOperator.
+    """
+    work = Translation(torch, rows_max)
+    signature = exported.graph_signature
+    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    constants = signature.inputs_to_lifted_tensor_constants
+    for node in exported.graph.nodes:
+        work.locate(node)
+        if node.op == "placeholder":
+            if node.name in names:
+                held = exported.state_dict.get(names[node.name])
+                work.values[node] = exported.constants[names[node.name]] if held is None else held
+            elif node.name in constants:
+                work.values[node] = exported.constants[constants[node.name]]
+            else:
+                work.input(node, _rows_axis(torch, 0, node.meta["val"]))
+        elif node.op == "call_function":
+            _call(work, node)
+        elif node.op == "output":
+            return _finish(work, node)
+        else:
+            raise UnmappableOperator(node.op, "no such node is known", work.origin)
+    raise UnmappableOperator("output", "the module returns nothing", work.origin)
+
+
+def _call(work: Translation, node: Any) -> None:
+    name = str(getattr(node.target, "_schema", None) and node.target._schema.name).replace("aten::", "")  # noqa: SLF001
+    arguments = work.arguments(node.args)
+    options = work.arguments(node.kwargs)
+    if work.is_constant(arguments) and work.is_constant(options):
+        with work.torch.no_grad():
+            work.values[node] = node.target(*arguments, **options)
+        return
+    handler = HANDLERS.get(name)
+    if handler is None:
+        if not isinstance(node.meta.get("val"), work.torch.Tensor) and "val" in node.meta:
+            work.values[node] = node.meta["val"]  # sizes; shapes are read off the results
+            return
+        if not hasattr(node.target, "_schema"):
+            work.values[node] = arguments[0][arguments[1]] if node.target.__name__ == "getitem" else None
+            return
+        raise UnmappableOperator(str(node.target), "has no exact operator yet", work.origin)
+    work.values[node] = handler(work, node, *arguments, **options)
+
+
+def _finish(work: Translation, node: Any) -> Program:
+    results = [work.values[result] for result in node.args[0] if result is not None]
+    outputs = {}
+    for place, result in enumerate(results):
+        if not isinstance(result, Matrix):
+            raise UnmappableOperator("output", f"output {place} is no matrix of the module's", work.origin)
+        outputs["output" if len(results) == 1 else f"output.{place}"] = work.whole(result)
+    return prune(work.nodes, outputs, work.rows_max, work.fixed_rows)
+
+
+def prune(nodes: Sequence[Node], outputs: Mapping[str, int], rows_max: int, fixed_rows: int | None) -> Program:
+    """Return the program without nodes that no output needs; inputs stay."""
+    needed = set(outputs.values()) | {index for index, node in enumerate(nodes) if node.kind in {"ids", "rows"}}
+    for index in range(len(nodes) - 1, -1, -1):
+        if index in needed:
+            needed.update(nodes[index].sources)
+    places = {index: place for place, index in enumerate(sorted(needed))}
+    kept = []
+    for index in sorted(needed):
+        node = nodes[index]
+        sources = tuple(places[source] for source in node.sources)
+        kept.append(
+            Node(node.kind, node.label, sources, node.arrays, node.numbers, node.function, node.block, node.origin)
+        )
+    return Program(tuple(kept), {name: places[index] for name, index in outputs.items()}, rows_max, fixed_rows)

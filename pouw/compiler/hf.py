@@ -1,0 +1,178 @@
+"""Hugging Face folders of BERT encoders -> float program. Sizes come from config.json and must agree with the weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from chain.errors import Malformed
+from pouw.compiler.loading import TensorEntry, TensorMissing, read_folder, read_settings
+from pouw.compiler.program import Float, Node, Program
+
+ROWS_MAX: Final = 512
+ACTIVATION_NAMES: Final[Mapping[str, str]] = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+}
+BOUNDS: Final[Mapping[str, tuple[int, int]]] = {
+    "hidden_size": (1, 1024),
+    "num_hidden_layers": (1, 128),
+    "num_attention_heads": (1, 1024),
+    "intermediate_size": (1, 2**17 - 1),
+    "vocab_size": (1, 2**24),
+    "max_position_embeddings": (1, 2**20),
+    "type_vocab_size": (1, 2**16),
+}
+
+
+class UnknownConfig(Malformed):
+    """A value in config.json says something that the compiler has no exact counterpart for."""
+
+
+@dataclass(frozen=True, slots=True)
+class BertConfig:
+    """What config.json says, checked."""
+
+    width: int
+    layers: int
+    heads: int
+    inner: int
+    vocabulary: int
+    positions: int
+    types: int
+    activation: str
+    epsilon: float
+
+
+def read_config(settings: Mapping[str, Any]) -> BertConfig:
+    """Return the sizes of a BERT encoder.
+
+    Raises:
+        UnknownConfig: names the key, its value and what is known.
+    """
+    if settings.get("model_type") != "bert":
+        raise UnknownConfig("config.json: model_type", f"{str(settings.get('model_type'))[:40]!r}, not 'bert'")
+    defaults = {"type_vocab_size": 2, "max_position_embeddings": 512}
+    sizes: dict[str, int] = {}
+    for key, (low, high) in BOUNDS.items():
+        value = settings.get(key, defaults.get(key))
+        if type(value) is not int or not low <= value <= high:
+            raise UnknownConfig(f"config.json: {key}", f"{str(value)[:40]}, not a number from {low} to {high}")
+        sizes[key] = value
+    if sizes["hidden_size"] % sizes["num_attention_heads"]:
+        raise UnknownConfig("config.json: num_attention_heads", "does not divide hidden_size")
+    activation = settings.get("hidden_act", "gelu")
+    if activation not in ACTIVATION_NAMES:
+        raise UnknownConfig("config.json: hidden_act", f"{str(activation)[:40]!r}, not {sorted(ACTIVATION_NAMES)}")
+    for key, wanted in (("position_embedding_type", "absolute"), ("is_decoder", False), ("add_cross_attention", False)):
+        if settings.get(key, wanted) != wanted:
+            raise UnknownConfig(f"config.json: {key}", f"{str(settings[key])[:40]!r}, not {wanted!r}")
+    epsilon = settings.get("layer_norm_eps", 1e-12)
+    if not isinstance(epsilon, float) or not 0 < epsilon < 1e-2:
+        raise UnknownConfig("config.json: layer_norm_eps", f"{str(epsilon)[:40]}, not between 0 and 0.01")
+    return BertConfig(
+        width=sizes["hidden_size"],
+        layers=sizes["num_hidden_layers"],
+        heads=sizes["num_attention_heads"],
+        inner=sizes["intermediate_size"],
+        vocabulary=sizes["vocab_size"],
+        positions=sizes["max_position_embeddings"],
+        types=sizes["type_vocab_size"],
+        activation=ACTIVATION_NAMES[activation],
+        epsilon=epsilon,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    entries: Mapping[str, TensorEntry]
+    prefix: str
+
+    def read(self, name: str, *shape: int) -> Float:
+        entry = self.entries.get(self.prefix + name)
+        if entry is None:
+            raise TensorMissing(f"tensor {self.prefix + name}", "not in the weights")
+        if entry.shape != shape or entry.dtype not in {"F32", "F16", "BF16", "F64"}:
+            raise UnknownConfig(
+                f"tensor {self.prefix + name}", f"{entry.dtype}{list(entry.shape)}, config.json says float{list(shape)}"
+            )
+        array = entry.read().astype(np.float32)
+        if not np.isfinite(array).all():
+            raise UnknownConfig(f"tensor {self.prefix + name}", "holds infinities or NaN")
+        return array
+
+
+def load_bert(folder: Path) -> Program:
+    """Return the program `ids -> embedding` of a BERT folder, pooled as 1_Pooling/config.json says (else the mean).
+
+    Raises:
+        UnknownConfig, TensorMissing, and all that `loading.py` names.
+    """
+    config = read_config(read_settings(folder / "config.json"))
+    entries = read_folder(folder)
+    prefix = "bert." if "bert.embeddings.word_embeddings.weight" in entries else ""
+    return build_bert(config, _Weights(entries, prefix), _pooling(folder))
+
+
+def _pooling(folder: Path) -> str:
+    path = folder / "1_Pooling" / "config.json"
+    if not path.is_file():
+        return "mean"
+    modes = [key for key, value in read_settings(path).items() if key.startswith("pooling_mode") and value is True]
+    if modes == ["pooling_mode_mean_tokens"]:
+        return "mean"
+    if modes == ["pooling_mode_cls_token"]:
+        return "first"
+    raise UnknownConfig("1_Pooling/config.json", f"{', '.join(modes)[:80] or 'no mode'}: only mean or cls are known")
+
+
+def build_bert(config: BertConfig, weights: _Weights, pooling: str) -> Program:
+    """Write the encoder as a program."""
+    nodes: list[Node] = [Node("ids", "ids", block="embed")]
+    rows_max = min(config.positions, ROWS_MAX)
+    width = config.width
+
+    def add(kind: str, label: str, *sources: int, block: str, **rest: Any) -> int:
+        nodes.append(Node(kind, label, sources, block=block, **rest))
+        return len(nodes) - 1
+
+    def linear(label: str, source: int, name: str, out: int, inside: int, block: str) -> int:
+        arrays = {"weight": weights.read(f"{name}.weight", out, inside), "bias": weights.read(f"{name}.bias", out)}
+        return add("linear", label, source, block=block, arrays=arrays, origin=name)
+
+    def norm(label: str, source: int, name: str, block: str) -> int:
+        arrays = {"gamma": weights.read(f"{name}.weight", width), "beta": weights.read(f"{name}.bias", width)}
+        numbers = {"epsilon": config.epsilon}
+        return add("norm", label, source, block=block, arrays=arrays, numbers=numbers, origin=name)
+
+    words = weights.read("embeddings.word_embeddings.weight", config.vocabulary, width)
+    places = weights.read("embeddings.position_embeddings.weight", config.positions, width)[:rows_max]
+    places = places + weights.read("embeddings.token_type_embeddings.weight", config.types, width)[0]
+    x = add("embedding", "words", 0, block="embed", arrays={"table": words})
+    x = add("positions", "positions", x, block="embed", arrays={"table": places})
+    x = norm("norm", x, "embeddings.LayerNorm", "embed")
+    for layer in range(config.layers):
+        block, name = f"layer.{layer}", f"encoder.layer.{layer}"
+        parts = [
+            linear(part, x, f"{name}.attention.self.{part}", width, width, block) for part in ("query", "key", "value")
+        ]
+        size = width // config.heads
+        numbers = {"heads": config.heads, "head_size": size, "scale": size**-0.5}
+        mixed = add("attention", "attention", *parts, block=block, numbers=numbers, origin=name)
+        y = linear("out", mixed, f"{name}.attention.output.dense", width, width, block)
+        y = add("add", "out.residual", x, y, block=block)
+        x = norm("out.norm", y, f"{name}.attention.output.LayerNorm", block)
+        y = linear("inner", x, f"{name}.intermediate.dense", config.inner, width, block)
+        y = add("activation", "inner.activation", y, block=block, function=config.activation, origin=name)
+        y = linear("outer", y, f"{name}.output.dense", width, config.inner, block)
+        y = add("add", "outer.residual", x, y, block=block)
+        x = norm("outer.norm", y, f"{name}.output.LayerNorm", block)
+    pooled = add(pooling, f"pool.{pooling}", x, block="pool")
+    last = add("normalize", "normalize", pooled, block="pool")
+    return Program(tuple(nodes), {"embedding": last}, rows_max)

@@ -1,0 +1,156 @@
+"""The float program between a model and its graph: few kinds of nodes on matrices [rows, width], with their meaning.
+
+Importers (`export.py`, `hf.py`) write it, `evaluate` is its float32 definition, `quantise.py` turns it into integers.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import erf
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chain.errors import Invalid
+
+Float = NDArray[np.float32]
+Array = NDArray[np.generic]
+Observe = Callable[[int, Float], None]
+_erf = np.frompyfunc(erf, 1, 1)
+
+
+@dataclass
+class UnmappableOperator(Invalid):
+    """A module uses an operator that has no exact counterpart. Nothing falls back to float."""
+
+    operator: str
+    reason: str
+    origin: str
+
+    def __str__(self) -> str:
+        return f"UnmappableOperator: {self.operator}: {self.reason}; at {self.origin}"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One step of the program."""
+
+    kind: str
+    """ids, rows, embedding, positions, linear, norm, activation, add, affine, attention, mean, first, normalize."""
+    label: str
+    sources: tuple[int, ...] = ()
+    """Nodes read, by index; all earlier."""
+    arrays: Mapping[str, Float] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    function: str = ""
+    """Name of an activation."""
+    block: str = "main"
+    """Name of the subgraph that the node belongs to."""
+    origin: str = ""
+    """Where the model says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Nodes in the order of execution. `rows` of every value is the symbol S, unless `fixed_rows` says a number."""
+
+    nodes: tuple[Node, ...]
+    outputs: Mapping[str, int]
+    rows_max: int
+    fixed_rows: int | None = None
+
+    def inputs(self) -> dict[str, Node]:
+        """Return the input nodes by label."""
+        return {node.label: node for node in self.nodes if node.kind in {"ids", "rows"}}
+
+    def readers(self) -> dict[int, list[int]]:
+        """Return for each node the nodes that read it, once for each reading."""
+        found: dict[int, list[int]] = {index: [] for index in range(len(self.nodes))}
+        for index, node in enumerate(self.nodes):
+            for source in node.sources:
+                found[source].append(index)
+        return found
+
+
+def gelu(x: NDArray[np.floating]) -> NDArray[np.float64]:
+    """x * Phi(x)."""
+    wide = x.astype(np.float64)
+    return np.asarray(wide * (1 + _erf(wide / np.sqrt(2)).astype(np.float64)) / 2, dtype=np.float64)
+
+
+def gelu_tanh(x: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The approximation of GELU through tanh."""
+    wide = x.astype(np.float64)
+    return np.asarray(wide * (1 + np.tanh(np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3))) / 2, dtype=np.float64)
+
+
+def sigmoid(x: NDArray[np.floating]) -> NDArray[np.float64]:
+    """1 / (1 + e^-x), without overflow."""
+    return np.asarray((1 + np.tanh(x.astype(np.float64) / 2)) / 2, dtype=np.float64)
+
+
+ACTIVATIONS: Mapping[str, Callable[[NDArray[np.floating]], NDArray[np.float64]]] = {
+    "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
+    "relu": lambda x: np.maximum(x.astype(np.float64), 0),
+    "silu": lambda x: x.astype(np.float64) * sigmoid(x),
+    "tanh": lambda x: np.tanh(x.astype(np.float64)),
+    "sigmoid": sigmoid,
+}
+
+
+def evaluate(program: Program, inputs: Mapping[str, Array], observe: Observe | None = None) -> dict[str, Float]:
+    """Return the program's outputs in float32. `observe(node, value)` sees every value but ids.
+
+    inputs: ids int[rows], rows float[rows, width].
+    """
+    values: list[Float] = []
+    for index, node in enumerate(program.nodes):
+        if node.kind in {"ids", "rows"}:
+            value = np.asarray(inputs[node.label])
+        else:
+            value = _evaluate(node, [values[source] for source in node.sources]).astype(np.float32)
+        values.append(value)
+        if observe is not None and node.kind != "ids":
+            observe(index, value)
+    return {name: values[index] for name, index in program.outputs.items()}
+
+
+def _evaluate(node: Node, sources: list[Float]) -> NDArray[np.floating]:
+    x = sources[0]
+    match node.kind:
+        case "embedding":
+            return np.asarray(node.arrays["table"][x.astype(np.int64)])
+        case "positions":
+            return x + node.arrays["table"][: len(x)]
+        case "linear":
+            return np.asarray(x @ node.arrays["weight"].T + node.arrays["bias"])  # (m, k) @ (k, n) -> (m, n)
+        case "norm":
+            centered = x - x.mean(axis=1, keepdims=True)
+            deviation = np.sqrt((centered * centered).mean(axis=1, keepdims=True) + np.float32(node.numbers["epsilon"]))
+            return np.asarray(centered / deviation * node.arrays["gamma"] + node.arrays["beta"])
+        case "activation":
+            return ACTIVATIONS[node.function](x)
+        case "add":
+            return x + sources[1]
+        case "affine":
+            return np.asarray(x * node.arrays["factor"] + node.arrays["offset"])
+        case "attention":
+            return _attention(node, *sources)
+        case "mean":
+            return x.mean(axis=0, keepdims=True)
+        case "first":
+            return x[:1]
+        case "normalize":
+            return np.asarray(x / np.sqrt((x * x).sum(axis=1, keepdims=True)))
+    raise UnmappableOperator(node.kind, "the program has no such node", node.origin)
+
+
+def _attention(node: Node, q: Float, k: Float, v: Float) -> Float:
+    heads, size = int(node.numbers["heads"]), int(node.numbers["head_size"])
+    mixed = np.empty((len(q), heads * size), dtype=np.float32)
+    for head in range(heads):
+        columns = slice(head * size, (head + 1) * size)
+        scores = q[:, columns] @ k[:, columns].T * np.float32(node.numbers["scale"])
+        powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+        mixed[:, columns] = powers @ v[:, columns] / powers.sum(axis=1, keepdims=True)
+    return mixed
