@@ -267,7 +267,7 @@ fn fill_row(filled: &Filled, y: i64, xs: &[i64], keys: &mut [i64]) {
         let [e0, e1, e2] = [0, 1, 2].map(|i| base[i] - filled.across[i] * x);
         if ((e0 - filled.least[0]) | (e1 - filled.least[1]) | (e2 - filled.least[2])) >= 0 {
             let depth = (e0 * z0 + e1 * z1 + e2 * z2) as u64 / filled.area as u64;
-            *key = (*key).min((depth as i64) << TRIANGLE_BITS | filled.number);
+            *key = (*key).min(((depth as i64) << TRIANGLE_BITS) | filled.number);
         }
     }
 }
@@ -495,7 +495,7 @@ fn sample_texture<'py>(
                     [0, 1, 2].map(|i| i64::from(found[i]))
                 };
                 let found = if bilinear == 1 {
-                    let (left, top) = ((u * across >> 8) - 128, (v * down >> 8) - 128);
+                    let (left, top) = (((u * across) >> 8) - 128, ((v * down) >> 8) - 128);
                     let (x, y, right, low) = (left >> 8, top >> 8, left & 255, top & 255);
                     let (a, b) = (texel(x, y), texel(x + 1, y));
                     let (c, d) = (texel(x, y + 1), texel(x + 1, y + 1));
@@ -505,7 +505,7 @@ fn sample_texture<'py>(
                         round_shift(upper * (256 - low) + lower * low, 16)
                     })
                 } else {
-                    texel(u * across >> 16, v * down >> 16)
+                    texel((u * across) >> 16, (v * down) >> 16)
                 };
                 for i in 0..3 {
                     to[i] = round_shift(found[i] * i64::from(material[3 + i]), 8).min(255) as u8;
