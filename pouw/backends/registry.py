@@ -5,14 +5,12 @@ from collections.abc import Callable
 import numpy as np
 
 from chain.errors import NodeFault
+from pouw.backends import cases_decoder, cases_encoder, cases_scene
+from pouw.backends.cases_encoder import Case
 from pouw.backends.native import NativeBackend
 from pouw.backends.reference import NumpyBackend
 from pouw.execution import Backend
-from pouw.operators.activation import TABLE_SIZE
-from pouw.operators.attention import WEIGHT_TABLE_SIZE
-from pouw.operators.linear import FACTOR_MAX
 from pouw.operators.rules import RULE_BY_NAME
-from pouw.operators.types import Tensor
 
 
 def _torch(device: str) -> Callable[[], Backend]:
@@ -78,7 +76,7 @@ def check_backend(backend: Backend) -> None:
     Raises:
         BackendWrong: names the operator.
     """
-    for name, tensors, attributes in self_test_cases():
+    for name, tensors, attributes in all_cases():
         rule = RULE_BY_NAME[name]
         expected = rule.compute(tensors, attributes)
         got = backend.compute(rule, tensors, attributes)
@@ -87,53 +85,11 @@ def check_backend(backend: Backend) -> None:
             raise BackendWrong(f"backend {backend.name}: {name} differs in {wrong} of {expected.size} values")
 
 
-def self_test_cases() -> tuple[tuple[str, tuple[Tensor, ...], tuple[int, ...]], ...]:
-    """Return (operator, tensors, attributes) with operands over their whole range; odd shapes leave remainders.
-
-    Saturating int8 instructions gave 94 % wrong products on some machines: only full-range operands show that.
-    """
-    m, n, k = 19, 48, 1030
-    full8 = _full(np.int8, (m, k), 1)
-    weights8 = _full(np.int8, (n, k), 2)
-    full8[:3], weights8[:3] = ((-128,), (127,), (0,)), ((-128,), (127,), (1,))  # the largest sums of either sign
-    x = _full(np.int16, (m, n), 3)
-    factors = (_full(np.int16, (n,), 5).astype(np.int32) % FACTOR_MAX + 1).astype(np.int16)
-    maximum = np.abs(_full(np.int32, (m,), 6).astype(np.int64) % 2**23).astype(np.int32) + 1
-    wide = _full(np.int32, (m, n), 7)
-    row = _full(np.int32, (n,), 8)
-    scores = (_full(np.int32, (3, m, n), 9) >> 12).astype(np.int32)
-    powers = np.abs(_full(np.int16, (WEIGHT_TABLE_SIZE,), 10).astype(np.int32)).clip(0, 2**15 - 1).astype(np.int16)
-    table = _full(np.int16, (TABLE_SIZE,), 11)
-    weights = np.abs(_full(np.int16, (3, m, m), 12).astype(np.int32)).clip(0, 2**15 - 1).astype(np.int16)
-    ids = (np.arange(m, dtype=np.int32) * 7) % 40
-    return (
-        ("embedding", (ids, _full(np.int16, (40, n), 13)), ()),
-        ("add_positions", (x, _full(np.int16, (m + 2, n), 14)), ()),
-        ("row_maximum", (x, factors), ()),
-        ("quantize", (x, maximum, factors), (127,)),
-        ("quantize", (x, maximum, factors), (63,)),
-        ("matmul", (full8, weights8), (0,)),
-        ("matmul", ((full8 >> 1).astype(np.int8), (weights8 >> 1).astype(np.int8)), (1,)),
-        ("rescale", (wide, maximum, row, wide[0].copy()), (30, 2**15 - 1)),
-        ("rescale", (wide >> 9, maximum, row >> 14, row), (40, 8191)),
-        ("add", (x, x[::-1].copy()), ()),
-        ("layer_norm", (wide, row >> 12, row), ()),
-        ("layer_norm", (wide >> 16, row >> 12, row), ()),
-        ("attention_scores", (x, x), (3, 8, 0, 24, 10)),
-        ("softmax_weights", (scores, powers), ()),
-        ("attention_mix", (weights, x), (8, 24)),
-        ("lookup", (x, table), ()),
-        ("mean_pool", (x,), (6,)),
-        ("l2_normalize", (row,), ()),
-        ("l2_normalize", (row >> 20,), ()),
-    )
+def self_test_cases() -> tuple[Case, ...]:
+    """Return the encoder's cases at one odd shape. The precompiles are tested on them as well."""
+    return cases_encoder.cases()
 
 
-def _full(dtype: type[np.signedinteger], shape: tuple[int, ...], seed: int) -> Tensor:
-    """Return every bit pattern of the dtype, spread by a Weyl sequence; no randomness in protocol code."""
-    count = int(np.prod(shape))
-    spread = (np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15 + 2 * seed)) >> np.uint64(17)
-    values = spread.astype(np.uint32).view(np.int32).astype(dtype).reshape(shape)
-    limits = np.iinfo(dtype)
-    values.reshape(-1)[:2] = (limits.min, limits.max)
-    return values
+def all_cases() -> tuple[Case, ...]:
+    """Return every family's cases, and the encoder's edges; they cover every operator of the table."""
+    return (*self_test_cases(), *cases_encoder.edge_cases(), *cases_decoder.cases(), *cases_scene.cases())
