@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from chain.errors import NodeFault
-from pouw.backends import cases_decoder, cases_encoder, cases_scene
+from pouw.backends import cases_decoder, cases_encoder, cases_scene, cases_vision
 from pouw.backends.cases_encoder import Case
 from pouw.backends.native import NativeBackend
 from pouw.backends.reference import NumpyBackend
@@ -92,4 +92,5 @@ def self_test_cases() -> tuple[Case, ...]:
 
 def all_cases() -> tuple[Case, ...]:
     """Return every family's cases, and the encoder's edges; they cover every operator of the table."""
-    return (*self_test_cases(), *cases_encoder.edge_cases(), *cases_decoder.cases(), *cases_scene.cases())
+    families = (cases_encoder.edge_cases(), cases_decoder.cases(), cases_vision.cases(), cases_scene.cases())
+    return (*self_test_cases(), *(case for family in families for case in family))
