@@ -5,8 +5,9 @@
 
 import json
 import os
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -18,12 +19,13 @@ from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
 from chain.errors import Mismatch, NodeFault
-from hyperdust import graph_scene
+from hyperdust import graph_scene, graph_text
 from pouw.backends.reference import NumpyBackend
 from pouw.backends.registry import list_backends, load_backend
 from pouw.compiler import bert, fp32
 from pouw.compiler.calibration import MINILM_TUNING, Calibration, calibrate
-from pouw.execution import decode_tensors, encode_tensors, trace_root
+from pouw.execution import decode_outputs as decode_output_tensors
+from pouw.execution import encode_tensors, trace_root
 from pouw.execution import run as execute
 from pouw.graph_encoding import compute_graph_id, decode, encode, encode_top_layer
 from pouw.hypergraph import Hypergraph
@@ -66,13 +68,15 @@ class LoadedGraph:
         """Return the input tensors of a text: token ids, cut to the graph's longest sequence."""
         if graph_scene.is_render(self.graph):
             raise InputUnreadable(f"{self.graph.name} renders a view: give --input FILE, not --text")
+        if graph_text.is_text(self.graph):
+            return graph_text.encode_text(GRAPHS_DIR, self.graph, text)
         return {"ids": np.array(_tokenizer().encode(text).ids, dtype=np.int32)}
 
     def example(self) -> dict[str, Tensor]:
         """Return the graph's own example."""
         if graph_scene.is_render(self.graph):
             return graph_scene.example(GRAPHS_DIR, self.graph.name)
-        return self.encode_text(EXAMPLE_TEXT)
+        return self.encode_text(graph_text.EXAMPLE_TEXT if graph_text.is_text(self.graph) else EXAMPLE_TEXT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,7 @@ def read_graph(name: str) -> Hypergraph:
         UnknownGraph: names the known ones.
     """
     path = GRAPHS_DIR / f"{name}.graph"
-    if not name.isidentifier() or not path.is_file():
+    if not re.fullmatch(r"[a-z0-9_][a-z0-9_-]*", name) or not path.is_file():
         raise UnknownGraph(f"no graph {name!r}; known: {', '.join(row['name'] for row in list_graphs())}")
     return decode(path.read_bytes())
 
@@ -122,7 +126,10 @@ def load_graph(name: str) -> LoadedGraph:
     cached = _cache_dir() / f"{graph_id.hex()}.safetensors"
     constants = _load_constants(cached, graph)
     if constants is None:
-        built, made = bert.build(name, _weights(), MINILM_SHAPE, _load_calibration(name))
+        if graph_text.is_text(graph):
+            built, made = graph_text.build(GRAPHS_DIR, name)
+        else:
+            built, made = bert.build(name, _weights(), MINILM_SHAPE, _load_calibration(name))
         check_constants(graph, built)
         constants = made
         _store_constants(cached, constants)
@@ -143,13 +150,16 @@ def check_constants(graph: Hypergraph, built: Hypergraph) -> None:
 
 
 def symbols_of(graph: Hypergraph, inputs: Mapping[str, Tensor]) -> dict[str, int]:
-    """Return the symbols' values that the inputs' shapes say."""
-    return {
+    """Return the symbols' values that the inputs' shapes say; a scan's limit is its default."""
+    symbols = {
         dimension: size
         for port in graph.inputs
         for size, dimension in zip(inputs[port.name].shape, port.type.shape, strict=True)
         if isinstance(dimension, str)
     }
+    if graph.scan is not None:
+        symbols[graph.scan.limit] = graph_text.limit_of(graph, None)
+    return symbols
 
 
 def input_tensors(loaded: LoadedGraph, text: str | None, input_file: Path | None) -> dict[str, Tensor]:
@@ -170,8 +180,21 @@ def input_tensors(loaded: LoadedGraph, text: str | None, input_file: Path | None
         raise InputUnreadable(f"cannot read {input_file}: {error.strerror}") from error
     if graph_scene.is_render(loaded.graph):
         return graph_scene.parse_input(GRAPHS_DIR, loaded.graph, raw, str(input_file))
+    if graph_text.is_text(loaded.graph):
+        return graph_text.parse_input(loaded.graph, raw, str(input_file))
     (port,) = loaded.graph.inputs
     return {port.name: _parse_numbers(raw, port.type.dtype.name, str(input_file))}
+
+
+def _question(
+    loaded: LoadedGraph, text: str | None, input_file: Path | None
+) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """Return inputs and symbols; a prompt's file may also say how many tokens to make."""
+    inputs = input_tensors(loaded, text, input_file)
+    symbols = symbols_of(loaded.graph, inputs)
+    if loaded.graph.scan is not None and input_file is not None:
+        symbols[loaded.graph.scan.limit] = graph_text.limit_of(loaded.graph, input_file.read_bytes())
+    return inputs, symbols
 
 
 def input_bytes(name: str, text: str | None, input_file: Path | None) -> JobInput:
@@ -181,8 +204,7 @@ def input_bytes(name: str, text: str | None, input_file: Path | None) -> JobInpu
         UnknownGraph, WeightsMissing, InputUnreadable, SymbolOutOfRange.
     """
     loaded = load_graph(name)
-    inputs = input_tensors(loaded, text, input_file)
-    symbols = symbols_of(loaded.graph, inputs)
+    inputs, symbols = _question(loaded, text, input_file)
     loaded.graph.check_symbols(symbols)
     data = encode_tensors([inputs[port.name] for port in loaded.graph.inputs])
     return JobInput(data, tuple(symbols[symbol.name] for symbol in loaded.graph.symbols))
@@ -196,8 +218,7 @@ def decode_outputs(name: str, symbols: Sequence[int], data: bytes) -> Any:
     """
     graph = read_graph(name)
     values = {symbol.name: value for symbol, value in zip(graph.symbols, symbols, strict=True)}
-    types = {output.port.name: output.port.type for part in graph.subgraphs for output in part.outputs}
-    tensors = decode_tensors([types[output] for output in graph.outputs], values, data)
+    tensors = decode_output_tensors(graph, values, data)
     outputs = [graph_scene.describe_output(tensor) for tensor in tensors]
     return outputs[0] if len(outputs) == 1 else outputs
 
@@ -209,26 +230,35 @@ def run(
     input_file: Path | None = None,
     backend: str = "native",
     out: Path | None = None,
+    on_text: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Execute a graph without the chain: `{"trace_root", "output", "operators", "macs", "seconds"}`.
 
-    `out`: a file for the image that a render makes.
+    `out`: a file for the image that a render makes. `on_text` is shown a decoder's text piece by piece; all of it
+    stands under "text".
 
     Raises:
         UnknownGraph, WeightsMissing, InputUnreadable, BackendUnavailable, BackendWrong, ImageUnwritable.
     """
     loaded = load_graph(name)
     serving = load_backend(backend)
-    inputs = input_tensors(loaded, text, input_file)
-    symbols = symbols_of(loaded.graph, inputs)
+    inputs, symbols = _question(loaded, text, input_file)
+    show = None
+    if on_text is not None and graph_text.is_text(loaded.graph):
+        show = graph_text.streamer(GRAPHS_DIR, loaded.graph, on_text)
     started = time.perf_counter()
-    execution = execute(loaded.graph, loaded.constants, inputs, symbols, serving)
+    execution = execute(loaded.graph, loaded.constants, inputs, symbols, serving, on_token=show)
     root = trace_root(execution)
     seconds = time.perf_counter() - started
     if out is not None:
         graph_scene.write_image(next(iter(execution.outputs.values())), out)
     outputs = [graph_scene.describe_output(tensor) for tensor in execution.outputs.values()]
-    return {
+    texts = (
+        {"text": graph_text.decode_text(GRAPHS_DIR, loaded.graph, outputs[0])}
+        if graph_text.is_text(loaded.graph)
+        else {}
+    )
+    return texts | {
         "trace_root": "0x" + root.hex(),
         "output": outputs[0] if len(outputs) == 1 else outputs,
         "operators": loaded.graph.operator_count(),
@@ -244,9 +274,11 @@ def check(name: str) -> dict[str, float | int]:
         UnknownGraph, WeightsMissing.
     """
     loaded = load_graph(name)
-    weights = _weights()
     available, _ = list_backends()
     backend = load_backend(available[0]) if available else NumpyBackend()
+    if graph_text.is_text(loaded.graph):
+        return graph_text.check(GRAPHS_DIR, loaded.graph, loaded.constants, backend)
+    weights = _weights()
     cosines = []
     for text in (GRAPHS_DIR / f"{name}.evaluation.txt").read_text(encoding="utf-8").splitlines():
         inputs = loaded.encode_text(text)

@@ -41,15 +41,17 @@ def graph_run(
       hyperdust graph run --graph minilm --text "Bitcoin is electronic cash"
       hyperdust graph run --graph minilm --backend reference --json
       hyperdust graph run --graph render_island --out island.png
+      hyperdust graph run --graph llama-tiny --text "A block is"
     """
     from hyperdust.graph import run
     from hyperdust.job import show_output
 
-    found = run(graph, text=text, input_file=input_file, backend=backend, out=out)
+    streamed = None if as_json else (lambda part: print(part, end="", flush=True))
+    found = run(graph, text=text, input_file=input_file, backend=backend, out=out, on_text=streamed)
     emit(
         found,
         as_json=as_json,
-        text=f"trace root {found['trace_root']}\n{show_output(found['output'])}\n"
+        text=("\n" if "text" in found else "") + f"trace root {found['trace_root']}\n{show_output(found['output'])}\n"
         f"{found['operators']} operators, {found['macs']:,} MACs in {found['seconds']:.3f} s",
     )
 

@@ -18,7 +18,7 @@ from hyperdust.miner.draw import Drawer, Found
 from hyperdust.miner.fault import choose_fault
 from hyperdust.miner.journal import Entry, Journal
 from hyperdust.proto import work_pb2 as messages
-from pouw.execution import Backend, OutputHook, Tensor, decode_tensors, encode_tensors, run, subgraph_root, trace_root
+from pouw.execution import Backend, OutputHook, Tensor, decode_tensors, encode_tensors, run, trace_children, trace_root
 from pouw.hypergraph import Hypergraph
 from pouw.operators.rules import MATMUL
 
@@ -104,7 +104,7 @@ class Provider:
             on_output=None if self.fault is None else self._fault(self.fault, inputs, symbols),
         )
         output = encode_tensors(list(execution.outputs.values()))
-        roots = tuple(subgraph_root(outputs) for outputs in execution.subgraph_outputs)
+        roots = trace_children(execution)
         return Answer(output, trace_root(execution), roots)
 
     def _is_under_way(self, offer: messages.JobOffer, template: messages.Template) -> bool:

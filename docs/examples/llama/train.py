@@ -1,8 +1,9 @@
 """Train the small Llama that ships as genesis/graphs/llama-tiny: a tokenizer and a model of this repository's own words.
 
 Needs torch (only here): `python docs/examples/llama/train.py --output FOLDER [--extra FOLDER] [--minutes 4]`. Writes a
-Hugging Face folder: config.json, model.safetensors (float16), tokenizer.json, and heldout.txt, which it never saw.
-`python -m pouw.compiler.llama FOLDER` reads it; torch's kernels differ by machine, so the weights are committed.
+Hugging Face folder: config.json, model.safetensors (float16), tokenizer.json, calibration.txt, and heldout.txt, which it never saw.
+`python -m hyperdust.graph_text NAME FOLDER FOLDER/calibration.txt` makes the graph. torch's kernels differ by machine, so
+training again gives other weights: those that ship are committed.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.numpy import save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch.nn import functional
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -26,6 +27,7 @@ HEAD_SIZE = WIDTH // HEADS
 CONTEXT = 192
 THETA, EPSILON = 10_000.0, 1e-5
 BEGIN, END = 0, 1
+CALIBRATION = 64  # training passages whose largest values fix the integers' scales
 HELD_OUT = 17  # every 17th passage is kept for evaluation
 
 
@@ -42,8 +44,8 @@ def passages(extra: list[Path]) -> Iterator[str]:
                     texts.append(text)
     for text in texts:
         for part in re.split(r"\n\s*\n|\n(?=[|*#0-9-])", text):
-            words = " ".join(part.replace("|", " ").replace("*", " ").split())
-            if len(words) > 30:
+            words = " ".join(re.sub(r"\[([^]]*)\]\([^)]*\)|[|*`#]", r" \1 ", part).split()).lstrip("-0123456789. ")
+            if len(words) > 40 and sum(letter.isalpha() or letter == " " for letter in words) > 0.88 * len(words):
                 yield words
 
 
@@ -168,6 +170,7 @@ def main() -> None:
     ids = [token for index in order for token in (BEGIN, *tokenizer.encode(texts[index]).ids, END)]
     print(f"{len(texts)} passages, {len(ids)} tokens")
     model = train(torch.tensor(ids), options.minutes)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", BEGIN)])
     options.output.mkdir(parents=True, exist_ok=True)
     weights = {
         name.replace("/", "."): value.detach().numpy().astype(np.float16) for name, value in model.weights.items()
@@ -196,6 +199,7 @@ def main() -> None:
     }
     (options.output / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     (options.output / "heldout.txt").write_text("\n".join(held_out) + "\n", encoding="utf-8")
+    (options.output / "calibration.txt").write_text("\n".join(texts[:CALIBRATION]) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
