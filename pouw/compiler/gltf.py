@@ -6,6 +6,7 @@ counts, sizes, node trees, addresses of other files. Only core glTF is read: no 
 
 import io
 import json
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,13 +22,25 @@ from pouw.operators import scene
 FILE_MAX: Final = 2**26
 NODES_MAX: Final = 2**12
 PARTS_MAX: Final = 2**14
+NESTING_MAX: Final = 64
+NUMBER_MAX: Final = 2**20  # coordinates and scales
+_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _GLB_MAGIC, _JSON_CHUNK = 0x46546C67, 0x4E4F534A
 DEFAULT_YFOV: Final = pi / 4
 DEFAULT_ANGLES: Final = (0.09, 0.07)  # turns
 DEFAULT_LIGHT: Final = (-0.09, 0.12)
 SKY: Final = ((104, 152, 208), (222, 232, 240))
 _LIGHTS = "KHR_lights_punctual"
-_LOADER_ERRORS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, OSError)
+_LOADER_ERRORS = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    OSError,
+    AssertionError,
+)
 
 
 class SceneMalformed(Malformed):
@@ -72,13 +85,23 @@ def _document(data: bytes) -> dict[str, Any]:
         if version != 2 or chunk != _JSON_CHUNK or total != len(data) or size > len(data) - 20:
             raise SceneMalformed("glb", f"version {version}, {total} bytes announced of {len(data)}")
         text = data[20 : 20 + size]
+    _check_nesting(text)
     try:
         document = json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise SceneMalformed("scene", f"no glTF: {error}") from error
     if not isinstance(document, dict):
         raise SceneMalformed("scene", "no glTF: the document is no object")
     return document
+
+
+def _check_nesting(text: bytes) -> None:
+    """Refuse what would take the parser's stack: a recursion limit that someone else has raised is no protection."""
+    brackets = np.frombuffer(_STRING.sub(b"", text), dtype=np.uint8)
+    steps = np.isin(brackets, list(b"[{")).astype(np.int32) - np.isin(brackets, list(b"]}")).astype(np.int32)
+    deepest = int(np.cumsum(steps).max(initial=0))
+    if deepest > NESTING_MAX:
+        raise SceneMalformed("scene", f"objects nested {deepest} deep, at most {NESTING_MAX} are read")
 
 
 def _check_document(document: dict[str, Any], others: Mapping[str, bytes]) -> None:
@@ -118,7 +141,7 @@ def _check_tree(document: dict[str, Any]) -> None:
     nodes = document.get("nodes", [])
     parents = [-1] * len(nodes)
     for number, node in enumerate(nodes):
-        for child in node.get("children", []):
+        for child in _list(node, "children"):
             if type(child) is not int or not 0 <= child < len(nodes):
                 raise SceneMalformed(f"node {number}", f"has no child {str(child)[:20]}")
             if parents[child] != -1:
@@ -162,11 +185,12 @@ def _load(data: bytes, kind: str, others: Mapping[str, bytes]) -> list[tuple[Any
             raise NotImplementedError
 
     try:
-        loaded = trimesh.load_scene(io.BytesIO(data), file_type=kind, resolver=Beside(), process=False)
-        parts = []
-        for node in sorted(loaded.graph.nodes_geometry):
-            transform, geometry = loaded.graph[node]
-            parts.append((loaded.geometry[geometry], np.array(transform, dtype=np.float64)))
+        with np.errstate(all="ignore"):  # what overflows is refused as not finite, or as too far
+            loaded = trimesh.load_scene(io.BytesIO(data), file_type=kind, resolver=Beside(), process=False)
+            parts = []
+            for node in sorted(loaded.graph.nodes_geometry):
+                transform, geometry = loaded.graph[node]
+                parts.append((loaded.geometry[geometry], np.array(transform, dtype=np.float64)))
     except (*_LOADER_ERRORS, Image.DecompressionBombError) as error:
         raise SceneMalformed("scene", f"{type(error).__name__}: {str(error)[:200]}") from error
     total = sum(len(getattr(mesh, "faces", ())) for mesh, _ in parts)
@@ -183,6 +207,9 @@ def _assemble(document: dict[str, Any], parts: list[tuple[Any, Any]]) -> tuple[S
         if not hasattr(mesh, "faces"):
             raise SceneUnsupported("mesh", "lines or points")
         points = np.asarray(mesh.vertices, dtype=np.float64)
+        for what, numbers in (("vertices", points), ("transform", transform)):
+            if not (np.abs(numbers) < NUMBER_MAX).all():  # NaN is below nothing
+                raise SceneFileTooLarge(what, float(np.abs(numbers).max()), NUMBER_MAX)
         rotation = transform[:3, :3]
         vertices.append(_times(points, rotation) + transform[:3, 3])
         normals.append(_unit(_times(np.asarray(mesh.vertex_normals, dtype=np.float64), _cofactors(rotation))))
@@ -193,8 +220,6 @@ def _assemble(document: dict[str, Any], parts: list[tuple[Any, Any]]) -> tuple[S
         materials.append(_material(mesh))
         start += len(points)
     points = np.concatenate(vertices)
-    if not np.isfinite(points).all():
-        raise SceneMalformed("vertices", "not finite")
     low, high = points.min(axis=0), points.max(axis=0)
     eye = _eye(document, (low + high) / 2, max(hypot(*(high - low)) / 2, 1 / 16))
     near = max(eye.distance / 64, 1 / 16)
@@ -227,11 +252,12 @@ class _Eye:
 
 def _eye(document: dict[str, Any], middle: Any, radius: float) -> _Eye:
     """Return the first perspective camera's view; its target is the point on its axis nearest to the middle."""
-    cameras = document.get("cameras", [])
+    cameras = _list(document, "cameras")
     for node in document.get("nodes", []):
         number = node.get("camera")
-        if type(number) is int and 0 <= number < len(cameras) and "perspective" in cameras[number]:
-            yfov = cameras[number]["perspective"].get("yfov")
+        lens = _object(_pick(cameras, number), "perspective")
+        if lens:
+            yfov = lens.get("yfov")
             if not isinstance(yfov, int | float) or not 0.05 <= yfov <= 3:
                 raise SceneMalformed("camera", f"vertical field of view {str(yfov)[:20]}")
             place, back = np.array(_numbers(node, "translation", (0, 0, 0))), np.array(_back(node))
@@ -278,12 +304,34 @@ def _material(mesh: Any) -> Material:
 
 def _light(document: dict[str, Any]) -> tuple[float, float]:
     """Return yaw and pitch, in turns, towards the first directional light: it shines along its node's -z."""
-    lights = document.get("extensions", {}).get(_LIGHTS, {}).get("lights", [])
+    lights = _list(_object(_object(document, "extensions"), _LIGHTS), "lights")
     for node in document.get("nodes", []):
-        number = node.get("extensions", {}).get(_LIGHTS, {}).get("light")
-        if type(number) is int and 0 <= number < len(lights) and lights[number].get("type") == "directional":
+        number = _object(_object(node, "extensions"), _LIGHTS).get("light")
+        if _pick(lights, number).get("type") == "directional":
             return _angles(_back(node))
     return DEFAULT_LIGHT
+
+
+def _object(parent: dict[str, Any], what: str) -> dict[str, Any]:
+    found = parent.get(what, {})
+    if not isinstance(found, dict):
+        raise SceneMalformed(what, f"not an object: {str(found)[:80]}")
+    return found
+
+
+def _list(parent: dict[str, Any], what: str) -> list[Any]:
+    found = parent.get(what, [])
+    if not isinstance(found, list):
+        raise SceneMalformed(what, f"not a list: {str(found)[:80]}")
+    return found
+
+
+def _pick(entries: list[Any], number: Any) -> dict[str, Any]:
+    """Return an object by its index, or an empty one where there is none."""
+    if type(number) is not int or not 0 <= number < len(entries) or not isinstance(entries[number], dict):
+        return {}
+    found: dict[str, Any] = entries[number]
+    return found
 
 
 def _back(node: dict[str, Any]) -> tuple[float, float, float]:
@@ -295,7 +343,7 @@ def _back(node: dict[str, Any]) -> tuple[float, float, float]:
 def _numbers(node: dict[str, Any], what: str, default: tuple[float, ...]) -> tuple[float, ...]:
     found = node.get(what, default)
     fits = isinstance(found, list | tuple) and len(found) == len(default)
-    if not fits or not all(isinstance(part, int | float) and abs(part) < 2**20 for part in found):
+    if not fits or not all(isinstance(part, int | float) and abs(part) < NUMBER_MAX for part in found):
         raise SceneMalformed(what, f"not {len(default)} numbers: {str(found)[:80]}")
     return tuple(float(part) for part in found)
 
