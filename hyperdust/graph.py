@@ -8,13 +8,14 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import psutil
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
@@ -22,8 +23,9 @@ from chain.errors import Mismatch, NodeFault
 from hyperdust import graph_scene, graph_text
 from pouw.backends.reference import NumpyBackend
 from pouw.backends.registry import list_backends, load_backend
-from pouw.compiler import bert, fp32
+from pouw.compiler import bert, folder, fp32
 from pouw.compiler.calibration import MINILM_TUNING, Calibration, calibrate
+from pouw.compiler.report import measure_fidelity
 from pouw.execution import decode_outputs as decode_output_tensors
 from pouw.execution import encode_tensors, trace_root
 from pouw.execution import run as execute
@@ -63,19 +65,27 @@ class LoadedGraph:
     constants: Mapping[bytes, Tensor]
     graph_id: bytes
     top_layer: bytes
+    files: Path = GRAPHS_DIR
+    """Folder that holds the graph's files."""
+    compiled: folder.ModelFolder | None = None
+    """Formats, tokenizer and examples of a folder that `hyperdust graph compile` wrote."""
 
     def encode_text(self, text: str) -> dict[str, Tensor]:
         """Return the input tensors of a text: token ids, cut to the graph's longest sequence."""
         if graph_scene.is_render(self.graph):
             raise InputUnreadable(f"{self.graph.name} renders a view: give --input FILE, not --text")
         if graph_text.is_text(self.graph):
-            return graph_text.encode_text(GRAPHS_DIR, self.graph, text)
+            return graph_text.encode_text(self.files, self.graph, text)
+        if self.compiled is not None:
+            return self.compiled.encode_text(text)
         return {"ids": np.array(_tokenizer().encode(text).ids, dtype=np.int32)}
 
     def example(self) -> dict[str, Tensor]:
         """Return the graph's own example."""
         if graph_scene.is_render(self.graph):
-            return graph_scene.example(GRAPHS_DIR, self.graph.name)
+            return graph_scene.example(self.files, self.graph.name)
+        if self.compiled is not None:
+            return self.compiled.example()
         return self.encode_text(graph_text.EXAMPLE_TEXT if graph_text.is_text(self.graph) else EXAMPLE_TEXT)
 
 
@@ -105,6 +115,9 @@ def read_graph(name: str) -> Hypergraph:
     Raises:
         UnknownGraph: names the known ones.
     """
+    given = folder.find_graph(name)
+    if given is not None:
+        return folder.read_graph_file(given)
     path = GRAPHS_DIR / f"{name}.graph"
     if not re.fullmatch(r"[a-z0-9_][a-z0-9_-]*", name) or not path.is_file():
         raise UnknownGraph(f"no graph {name!r}; known: {', '.join(row['name'] for row in list_graphs())}")
@@ -121,19 +134,24 @@ def load_graph(name: str) -> LoadedGraph:
     graph = read_graph(name)
     top_layer = encode_top_layer(graph)
     graph_id = compute_graph_id(top_layer)
+    given = folder.find_graph(name)
+    files = GRAPHS_DIR if given is None else given.parent
     if graph_scene.is_render(graph):
-        return LoadedGraph(graph, graph_scene.load_constants(GRAPHS_DIR, graph), graph_id, top_layer)
+        return LoadedGraph(graph, graph_scene.load_constants(files, graph), graph_id, top_layer, files)
+    if given is not None and not graph_text.is_text(graph):
+        model = folder.read_model(given, graph, _memory_max())
+        return LoadedGraph(graph, model.constants, graph_id, top_layer, files, model)
     cached = _cache_dir() / f"{graph_id.hex()}.safetensors"
     constants = _load_constants(cached, graph)
     if constants is None:
         if graph_text.is_text(graph):
-            built, made = graph_text.build(GRAPHS_DIR, name)
+            built, made = graph_text.build(files, graph.name)
         else:
             built, made = bert.build(name, _weights(), MINILM_SHAPE, _load_calibration(name))
         check_constants(graph, built)
         constants = made
         _store_constants(cached, constants)
-    return LoadedGraph(graph, constants, graph_id, top_layer)
+    return LoadedGraph(graph, constants, graph_id, top_layer, files)
 
 
 def check_constants(graph: Hypergraph, built: Hypergraph) -> None:
@@ -179,9 +197,11 @@ def input_tensors(loaded: LoadedGraph, text: str | None, input_file: Path | None
     except OSError as error:
         raise InputUnreadable(f"cannot read {input_file}: {error.strerror}") from error
     if graph_scene.is_render(loaded.graph):
-        return graph_scene.parse_input(GRAPHS_DIR, loaded.graph, raw, str(input_file))
+        return graph_scene.parse_input(loaded.files, loaded.graph, raw, str(input_file))
     if graph_text.is_text(loaded.graph):
         return graph_text.parse_input(loaded.graph, raw, str(input_file))
+    if loaded.compiled is not None:
+        return loaded.compiled.parse_input(raw, str(input_file))
     (port,) = loaded.graph.inputs
     return {port.name: _parse_numbers(raw, port.type.dtype.name, str(input_file))}
 
@@ -243,9 +263,11 @@ def run(
     loaded = load_graph(name)
     serving = load_backend(backend)
     inputs, symbols = _question(loaded, text, input_file)
+    loaded.graph.check_symbols(symbols)
+    folder.check_memory(loaded.graph, symbols, _memory_max())
     show = None
     if on_text is not None and graph_text.is_text(loaded.graph):
-        show = graph_text.streamer(GRAPHS_DIR, loaded.graph, on_text)
+        show = graph_text.streamer(loaded.files, loaded.graph, on_text)
     started = time.perf_counter()
     execution = execute(loaded.graph, loaded.constants, inputs, symbols, serving, on_token=show)
     root = trace_root(execution)
@@ -254,7 +276,7 @@ def run(
         graph_scene.write_image(next(iter(execution.outputs.values())), out)
     outputs = [graph_scene.describe_output(tensor) for tensor in execution.outputs.values()]
     texts = (
-        {"text": graph_text.decode_text(GRAPHS_DIR, loaded.graph, outputs[0])}
+        {"text": graph_text.decode_text(loaded.files, loaded.graph, outputs[0])}
         if graph_text.is_text(loaded.graph)
         else {}
     )
@@ -276,8 +298,10 @@ def check(name: str) -> dict[str, float | int]:
     loaded = load_graph(name)
     available, _ = list_backends()
     backend = load_backend(available[0]) if available else NumpyBackend()
+    if loaded.compiled is not None:
+        return asdict(measure_fidelity(loaded.graph, loaded.constants, loaded.compiled.evaluations, backend))
     if graph_text.is_text(loaded.graph):
-        return graph_text.check(GRAPHS_DIR, loaded.graph, loaded.constants, backend)
+        return graph_text.check(loaded.files, loaded.graph, loaded.constants, backend)
     weights = _weights()
     cosines = []
     for text in (GRAPHS_DIR / f"{name}.evaluation.txt").read_text(encoding="utf-8").splitlines():
@@ -336,6 +360,11 @@ def _tokenizer() -> Tokenizer:
     tokenizer.no_padding()
     tokenizer.enable_truncation(bert.TOKENS_MAX)
     return tokenizer
+
+
+def _memory_max() -> int:
+    """Bytes that a graph may take: four fifths of what this machine has free."""
+    return int(psutil.virtual_memory().available) * 4 // 5
 
 
 def _cache_dir() -> Path:

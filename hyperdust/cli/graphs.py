@@ -9,7 +9,7 @@ import typer
 
 from hyperdust.cli.options import Json, UsageFault, emit, group
 
-Graph = Annotated[str, typer.Option("--graph", help="A graph's name; see `hyperdust graph list`.")]
+Graph = Annotated[str, typer.Option("--graph", help="A graph's name (`hyperdust graph list`), or its folder.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -18,6 +18,7 @@ def add_to(app: typer.Typer) -> None:
     graphs.command("run")(graph_run)
     graphs.command("list")(graph_list)
     graphs.command("check")(graph_check)
+    graphs.command("compile")(graph_compile)
     graphs.command("backends")(graph_backends)
     app.add_typer(graphs, name="graph")
     app.command()(statetest)
@@ -78,6 +79,46 @@ def graph_check(graph: Graph = "minilm", as_json: Json = False) -> None:
 
     found = check(graph)
     emit(found, as_json=as_json, text="  ".join(f"{name} {value}" for name, value in found.items()))
+
+
+def graph_compile(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="module.py:NAME of a torch module, a Hugging Face folder, a .gltf or a .glb file."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write; made where it is not.")],
+    calibration: Annotated[
+        Path | None,
+        typer.Option("--calibration", metavar="FILE", help="Texts, one a line; or .safetensors with inputs 0.x, 1.x."),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the graph. Default: the source's.")] = None,
+    mining: Annotated[
+        str, typer.Option("--mining", help="Products with 7-bit operands, which may be mined: none, some, all.")
+    ] = "some",
+    as_json: Json = False,
+) -> None:
+    """Turn a model into an exact graph and say how close it stays and what it costs.
+
+    A torch module is your own code and is run; folders and scenes are data and are not.
+
+    Examples:
+      hyperdust graph compile my_model.py:Classifier --out classifier
+      hyperdust graph compile ./bge-small --out bge --calibration texts.txt
+      hyperdust graph run --graph bge --text "useful work"
+    """
+    from typing import cast, get_args
+
+    from hyperdust.compile import Options, compile_source
+    from hyperdust.compile_show import progress_bar, report_table
+    from pouw.compiler.quantise import Mining
+
+    if mining not in get_args(Mining):
+        raise UsageFault(f"--mining {mining}: none, some or all")
+    with progress_bar() as tick:
+        found = compile_source(Options(source, out, calibration, name, cast("Mining", mining)), tick)
+    emit(found, as_json=as_json, text=report_table(found))
 
 
 def graph_backends(as_json: Json = False) -> None:

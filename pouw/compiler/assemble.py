@@ -165,9 +165,7 @@ class Assembly:
                 if isinstance(tensor, FromOperator) and home[tensor.index] != home[index]:
                     crossing.setdefault(tensor.index, f"{self._steps[tensor.index].label[:48]}.{tensor.index}")
         subgraphs = tuple(self._subgraph(block, steps, crossing) for block, steps in runs)
-        symbols = (
-            (Symbol(self.rows_dimension, 1, self.rows_max),) if isinstance(self.rows_dimension, str) else ()
-        )
+        symbols = (Symbol(self.rows_dimension, 1, self.rows_max),) if isinstance(self.rows_dimension, str) else ()
         ports = tuple(Port(label, kind) for label, kind in self.inputs.items())
         graph = Hypergraph(name, symbols, ports, tuple(clean_name(output) for output in outputs), subgraphs)
         check_graph(graph)
@@ -205,7 +203,10 @@ class Assembly:
 
         operators = tuple(
             Operator(
-                RULE_BY_NAME[step.name], step.label, tuple(reference(tensor) for tensor in step.tensors), step.attributes
+                RULE_BY_NAME[step.name],
+                step.label,
+                tuple(reference(tensor) for tensor in step.tensors),
+                step.attributes,
             )
             for step in (self._steps[index] for index in steps)
         )

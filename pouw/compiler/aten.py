@@ -78,7 +78,9 @@ class Translation:
         for path, kind in (node.meta.get("nn_module_stack") or {}).values():
             names = path.split(".")
             numbered = [place for place, name in enumerate(names) if name.isdigit()]
-            leaf = str(kind).startswith(("torch.nn.modules.linear", "torch.nn.modules.activation.", "torch.nn.modules.norm"))
+            leaf = str(kind).startswith(
+                ("torch.nn.modules.linear", "torch.nn.modules.activation.", "torch.nn.modules.norm")
+            )
             if numbered and not (leaf and numbered[0] == len(names) - 1):
                 self.block = ".".join(names[: numbered[0] + 1])
             self.label = path or node.name
@@ -174,7 +176,7 @@ def float32(tensor: Any) -> Float:
 
 
 def linear(work: Translation, node: Any, x: Any, weight: Any, bias: Any = None) -> Matrix:
-    """x @ weight^T + bias."""
+    """Return x @ weight^T + bias."""
     source = work.whole(x, "linear")
     matrix = float32(weight)
     offset = np.zeros(len(matrix), dtype=np.float32) if bias is None else float32(bias)
@@ -186,7 +188,14 @@ def linear(work: Translation, node: Any, x: Any, weight: Any, bias: Any = None) 
 
 
 def layer_norm(
-    work: Translation, node: Any, x: Any, shape: Any, weight: Any = None, bias: Any = None, epsilon: float = 1e-5, *_: Any
+    work: Translation,
+    node: Any,
+    x: Any,
+    shape: Any,
+    weight: Any = None,
+    bias: Any = None,
+    epsilon: float = 1e-5,
+    *_: Any,
 ) -> Matrix:
     """Layer norm over the last axis."""
     source = work.whole(x, "layer_norm")
@@ -234,7 +243,7 @@ def activation(function: str) -> Callable[..., Matrix]:
 
 
 def affine(work: Translation, node: Any, x: Matrix, factor: Float, offset: Float) -> Matrix:
-    """x * factor + offset, by column; in a linear layer it costs nothing."""
+    """Return x * factor + offset, by column; in a linear layer it costs nothing."""
     source = work.whole(x)
     width = work.widths[source]
     try:
@@ -260,7 +269,7 @@ def _number(work: Translation, value: Any) -> Float:
 
 
 def add(work: Translation, node: Any, x: Any, y: Any, alpha: float = 1) -> Any:
-    """x + alpha * y: two matrices, positions, or a constant."""
+    """Return x + alpha * y: two matrices, positions, or a constant."""
     if not isinstance(x, Matrix):
         if isinstance(x, Scores) or alpha != 1:
             raise work.refuse("add", "an attention mask or factor: only full attention is known")
@@ -305,12 +314,12 @@ def _positions(work: Translation, node: Any, x: Matrix, table: Float) -> Matrix:
 
 
 def subtract(work: Translation, node: Any, x: Any, y: Any, alpha: float = 1) -> Any:
-    """x - alpha * y."""
+    """Return x - alpha * y."""
     return add(work, node, x, y, alpha=-alpha)
 
 
 def multiply(work: Translation, node: Any, x: Any, y: Any) -> Any:
-    """x * y, one of them a constant."""
+    """Return x * y, one of them a constant."""
     if not isinstance(x, (Matrix, Scores)):
         x, y = y, x
     if not work.is_constant(y):
@@ -324,7 +333,7 @@ def multiply(work: Translation, node: Any, x: Any, y: Any) -> Any:
 
 
 def divide(work: Translation, node: Any, x: Any, y: Any) -> Any:
-    """x / y, y a constant."""
+    """Return x / y, y a constant."""
     if not work.is_constant(y):
         raise work.refuse("div", "divides by a value of the module")
     return multiply(work, node, x, work.torch.as_tensor(1 / _number(work, y)))
@@ -405,7 +414,7 @@ def matmul(work: Translation, node: Any, x: Any, y: Any) -> Any:
 
 
 def addmm(work: Translation, node: Any, bias: Any, x: Any, weight: Any, *, beta: float = 1, alpha: float = 1) -> Matrix:
-    """bias + x @ weight."""
+    """Return bias + x @ weight."""
     return linear(work, node, x, weight.t() * alpha, bias * beta)
 
 

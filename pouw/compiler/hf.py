@@ -1,4 +1,4 @@
-"""Hugging Face folders of BERT encoders -> float program. Sizes come from config.json and must agree with the weights."""
+"""Hugging Face folders of BERT encoders -> float program. Sizes are config.json's and must agree with the weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -35,7 +35,7 @@ class Node:
     """One step of the program."""
 
     kind: str
-    """ids, rows, embedding, positions, linear, norm, activation, add, affine, attention, mean, first, normalize."""
+    """Of: ids, rows, embedding, positions, linear, norm, activation, add, affine, attention, mean, first, normalize."""
     label: str
     sources: tuple[int, ...] = ()
     """Nodes read, by index; all earlier."""
@@ -72,7 +72,7 @@ class Program:
 
 
 def gelu(x: NDArray[np.floating]) -> NDArray[np.float64]:
-    """x * Phi(x)."""
+    """Return x * Phi(x)."""
     wide = x.astype(np.float64)
     return np.asarray(wide * (1 + _erf(wide / np.sqrt(2)).astype(np.float64)) / 2, dtype=np.float64)
 

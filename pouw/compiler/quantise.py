@@ -237,7 +237,9 @@ class _Lowering:
     def _norm(self, index: int, node: Node) -> None:
         width = len(node.arrays["gamma"])
         if width > NORM_WIDTH_MAX:
-            raise UnmappableOperator("layer_norm", f"width {width}, at most {NORM_WIDTH_MAX}", node.origin or node.label)
+            raise UnmappableOperator(
+                "layer_norm", f"width {width}, at most {NORM_WIDTH_MAX}", node.origin or node.label
+            )
         handle, _ = self.int32(node.sources[0])
         form = self.formats[index]
         gamma = _integers("gamma", node.arrays["gamma"] * (form.scale * 2.0 ** (GAMMA_BITS - NORM_BITS)), np.int32)
@@ -291,7 +293,7 @@ class _Lowering:
         self._select(index, (handle, scale), self._requantise(wide, np.array([1.0]), INT16_MAX))
 
     def _select(self, index: int, value: tuple[Handle, float], keys: Handle | None) -> None:
-        """A mean over rows as one head of attention: without keys all rows weigh the same, with keys only marked ones."""
+        """A mean over rows as one head of attention: all rows weigh the same, with keys only the marked ones."""
         handle, scale = value
         query = self.assembly.constant(np.array([[0 if keys is None else INT16_MAX]], dtype=np.int16))
         scores = self.assembly.add(
