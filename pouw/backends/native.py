@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pouw.backends import native_scene
+from pouw.backends import native_decoder, native_scene
 from pouw.operators.arithmetic import check_values
 from pouw.operators.linear import MINING_OPERAND_MAX
 from pouw.operators.norm import scaled_root
@@ -40,7 +40,8 @@ class NativeBackend:
             name: getattr(hyperdust_core.operators, name) for name in KERNELS
         }
         # a core built before a family's kernels serves it by definition
-        found = {name: getattr(hyperdust_core.operators, name, None) for name in native_scene.NATIVE_KERNELS}
+        families = (*native_decoder.NATIVE_KERNELS, *native_scene.NATIVE_KERNELS)
+        found = {name: getattr(hyperdust_core.operators, name, None) for name in families}
         self._kernels |= {name: kernel for name, kernel in found.items() if kernel is not None}
 
     def compute(self, rule: OperatorRule, tensors: tuple[Tensor, ...], attributes: tuple[int, ...]) -> Tensor:

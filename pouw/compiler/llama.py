@@ -246,9 +246,8 @@ def all_logits(
             made.append(execution.subgraph_outputs[-2][0])
             continue
         tensors = tuple(
-            constants[part.root] if isinstance(part, Constant) else made[part.index]
+            constants[part.root] if isinstance(part, Constant) else made[part.index]  # type: ignore[union-attr]
             for part in operator.tensors
-            if not isinstance(part, SubgraphInput)
         )
         made.append(backend.compute(operator.rule, tensors, operator.attributes))
     return made[-1].astype(np.int32)

@@ -8,7 +8,9 @@ mod gather;
 mod kernel;
 mod matmul;
 mod noise;
+#[macro_use]
 mod operators;
+mod decoder;
 mod raster;
 mod ticket;
 
@@ -17,6 +19,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     elements::register(module)?;
     matmul::register(module)?;
     operators::register(module)?;
+    decoder::register(module)?;
     raster::register(module)?;
     ticket::register(module)?;
     Ok(())

@@ -1,9 +1,9 @@
 """Train the small Llama that ships as genesis/graphs/llama-tiny: a tokenizer and a model of this repository's own words.
 
-Needs torch (only here): `python docs/examples/llama/train.py --output FOLDER [--extra FOLDER] [--minutes 4]`. Writes a
-Hugging Face folder: config.json, model.safetensors (float16), tokenizer.json, calibration.txt, and heldout.txt, which it never saw.
-`python -m hyperdust.graph_text NAME FOLDER FOLDER/calibration.txt` makes the graph. torch's kernels differ by machine, so
-training again gives other weights: those that ship are committed.
+Needs torch (only here): `python docs/examples/llama/train.py --output FOLDER [--extra FOLDER] [--minutes 6]`. Writes a
+Hugging Face folder: config.json, model.safetensors (float16), tokenizer.json, calibration.txt, and heldout.txt, which
+it never saw. `python -m hyperdust.graph_text NAME FOLDER FOLDER/calibration.txt` makes the graph of it. torch's kernels
+differ by machine, so training again gives other weights: those that ship are committed.
 """
 
 import argparse
@@ -155,10 +155,11 @@ def train(stream: torch.Tensor, minutes: float) -> Llama:
 
 
 def main() -> None:
+    """Train and write the folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--extra", type=Path, action="append", default=[], help="more folders with *.md")
-    parser.add_argument("--minutes", type=float, default=4.0)
+    parser.add_argument("--minutes", type=float, default=6.0)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -199,7 +200,9 @@ def main() -> None:
     }
     (options.output / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     (options.output / "heldout.txt").write_text("\n".join(held_out) + "\n", encoding="utf-8")
-    (options.output / "calibration.txt").write_text("\n".join(texts[:CALIBRATION]) + "\n", encoding="utf-8")
+    (options.output / "calibration.txt").write_text(
+        "\n".join(texts[:: max(1, len(texts) // CALIBRATION)][:CALIBRATION]) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":
