@@ -246,8 +246,7 @@ def all_logits(
             made.append(execution.subgraph_outputs[-2][0])
             continue
         tensors = tuple(
-            constants[part.root] if isinstance(part, Constant) else made[part.index]  # type: ignore[union-attr]
-            for part in operator.tensors
+            constants[part.root] if isinstance(part, Constant) else made[part.index] for part in operator.tensors
         )
         made.append(backend.compute(operator.rule, tensors, operator.attributes))
     return made[-1].astype(np.int32)
@@ -302,7 +301,9 @@ def _write_layer(builder: _Builder, layer: int) -> Subgraph:
     powers = builder.add("causal_softmax", "attention.softmax", scores, builder.tables["power"])
     mixed = builder.add("grouped_mix", "attention.mix", powers, SubgraphInput(3), attributes=(shape.kv_heads,))
 
-    def branch(part: str, label: str, source: Reference, place: str, input_bits: int, base: Reference) -> Reference:
+    def branch(
+        part: str, label: str, source: Reference, place: str, input_bits: int, base: Reference
+    ) -> OperatorOutput:
         product = f"{layer}.{part}"
         rows = builder.quantize(product, label, source)
         bias = _bias(weights, [place], shape.width)
@@ -329,7 +330,7 @@ def _write_layer(builder: _Builder, layer: int) -> Subgraph:
     x = branch("outer", "feed.outer", product, f"{name}mlp.down_proj", out_bits, x)
     inputs = (f"stream.{layer}", f"queries.{layer}", History(f"keys.{layer}"), History(f"values.{layer}"))
     kind = TensorType(INT32, ("R", shape.width))
-    return builder.subgraph(f"layer.{layer}.write", inputs, ((f"stream.{layer + 1}", kind, OperatorOutput(x.index)),))
+    return builder.subgraph(f"layer.{layer}.write", inputs, ((f"stream.{layer + 1}", kind, x),))
 
 
 def _head(builder: _Builder, sampling: Sampling) -> Subgraph:

@@ -1,4 +1,4 @@
-"""Train the small Llama that ships as genesis/graphs/llama-tiny: a tokenizer and a model of this repository's own words.
+"""Train the small Llama that ships as genesis/graphs/llama-tiny: a tokenizer and a model of the repository's own words.
 
 Needs torch (only here): `python docs/examples/llama/train.py --output FOLDER [--extra FOLDER] [--minutes 6]`. Writes a
 Hugging Face folder: config.json, model.safetensors (float16), tokenizer.json, calibration.txt, and heldout.txt, which

@@ -142,7 +142,7 @@ def test_an_unknown_token_is_named(bad):
 
 def test_codes_and_names_are_distinct():
     assert len(RULE_BY_CODE) == len(RULE_BY_NAME) == len(RULES)
-    assert [rule.code for rule in RULES] == list(range(1, len(RULES) + 1))
+    assert [rule.code for rule in RULES] == sorted({rule.code for rule in RULES})
 
 
 A = TensorType(INT8, ("S", 64))
