@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import psutil
+import psutil  # type: ignore[import-untyped]
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
@@ -115,11 +115,12 @@ def read_graph(name: str) -> Hypergraph:
     Raises:
         UnknownGraph: names the known ones.
     """
-    given = folder.find_graph(name)
+    path = GRAPHS_DIR / f"{name}.graph"
+    shipped = re.fullmatch(r"[a-z0-9_][a-z0-9_-]*", name) and path.is_file()
+    given = None if shipped else folder.find_graph(name)
     if given is not None:
         return folder.read_graph_file(given)
-    path = GRAPHS_DIR / f"{name}.graph"
-    if not re.fullmatch(r"[a-z0-9_][a-z0-9_-]*", name) or not path.is_file():
+    if not shipped:
         raise UnknownGraph(f"no graph {name!r}; known: {', '.join(row['name'] for row in list_graphs())}")
     return decode(path.read_bytes())
 
@@ -134,7 +135,7 @@ def load_graph(name: str) -> LoadedGraph:
     graph = read_graph(name)
     top_layer = encode_top_layer(graph)
     graph_id = compute_graph_id(top_layer)
-    given = folder.find_graph(name)
+    given = None if (GRAPHS_DIR / f"{name}.graph").is_file() else folder.find_graph(name)
     files = GRAPHS_DIR if given is None else given.parent
     if graph_scene.is_render(graph):
         return LoadedGraph(graph, graph_scene.load_constants(files, graph), graph_id, top_layer, files)
@@ -302,6 +303,8 @@ def check(name: str) -> dict[str, float | int]:
         return asdict(measure_fidelity(loaded.graph, loaded.constants, loaded.compiled.evaluations, backend))
     if graph_text.is_text(loaded.graph):
         return graph_text.check(loaded.files, loaded.graph, loaded.constants, backend)
+    if graph_scene.is_render(loaded.graph):
+        return graph_scene.check_render(loaded.graph, loaded.constants, loaded.example()["view"], backend)
     weights = _weights()
     cosines = []
     for text in (GRAPHS_DIR / f"{name}.evaluation.txt").read_text(encoding="utf-8").splitlines():

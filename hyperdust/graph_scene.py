@@ -18,7 +18,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from chain.errors import NodeFault
-from pouw.execution import encode_tensors
+from pouw.execution import Backend, encode_tensors, run
 from pouw.graph_encoding import encode
 from pouw.hypergraph import Hypergraph
 from pouw.operators.scene import FRAME_MAX, HEIGHT, LENGTH_MAX, VIEW_SIZE, WIDTH
@@ -30,6 +30,8 @@ INPUTS: Final = ("view", "rows", "columns")
 VIEW_KEY: Final = "example.view"
 TURN: Final = 2**16
 FIELDS: Final = ("yaw", "pitch", "distance", "light_yaw", "light_pitch", "width", "height")
+CHECKED_VIEWS: Final = 6
+CHECKED_SIDE: Final = 256
 WINDOW: Final = ("left", "top", "columns", "rows")
 
 
@@ -145,6 +147,33 @@ def write_image(image: Tensor, path: Path) -> None:
         Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(path, "PNG")
     except OSError as error:
         raise ImageUnwritable(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def check_render(
+    graph: Hypergraph, constants: Mapping[bytes, Tensor], example_view: NDArray[np.int32], backend: Backend
+) -> dict[str, float | int]:
+    """Compare views around the scene with a float64 render: `{"pixel_error_mean", "pixels_within_2", "psnr_db", "n"}`.
+
+    The errors are of colour values in 0 .. 255; `pixels_within_2` is the share of pixels that are at most 2 off.
+    """
+    from pouw.compiler.scene_float import render  # noqa: PLC0415  # not needed to render
+
+    errors = []
+    for step in range(CHECKED_VIEWS):
+        view = example_view.copy()
+        view[0] += step * TURN // CHECKED_VIEWS
+        view[WIDTH:] = CHECKED_SIDE
+        inputs = whole_frame(view)
+        sizes = {"H": CHECKED_SIDE, "W": CHECKED_SIDE}
+        image = run(graph, constants, inputs, sizes, backend).outputs["image"]
+        errors.append(np.abs(image - render(graph, constants, view)))
+    found = np.stack(errors)
+    return {
+        "pixel_error_mean": float(found.mean()),
+        "pixels_within_2": float((found.max(axis=3) <= 2).mean()),
+        "psnr_db": float(10 * np.log10(255**2 / (found**2).mean())),
+        "n": CHECKED_VIEWS,
+    }
 
 
 def compile_scene(name: str, source: Path, folder: Path) -> Hypergraph:

@@ -39,8 +39,9 @@ def orbit(view: Int32, sines: Int32) -> Int32:
 
     view: int32[7] = yaw, pitch (2^-16 turns), distance (Q.16, 0 .. 2^28), two angles of the light, width and height of
     the frame (1 .. 4096); sines: int32[4096] = sine of a turn in Q.16, |.| <= 2^16 -> int32[4, 4] Q.16.
-    Rows: right, up, towards the eye (less the distance), and 0 0 0 1. Products of sines are rounded by `rsh 16`.
-    Products are below 2^33. One element: the view and at most four sines.
+    Rows: right, up, towards the eye (less the distance), and 0 0 0 1. The sine of an angle is
+    `s + rsh((t - s) * (angle & 15), 4)` for the entries s, t at angle >> 4 and one further, a cosine that of a quarter
+    turn more; products of sines are rounded by `rsh 16` and below 2^33. One element: the view, at most eight entries.
 
     Raises:
         TensorOutOfRange.
@@ -63,7 +64,7 @@ def light_direction(view: Int32, sines: Int32) -> Int32:
     """Return the unit vector towards the light. view, sines: as for `orbit` -> int32[3] Q.14.
 
     Yaw 0 is towards +z, pitch upwards: (sin yaw cos pitch, sin pitch, cos yaw cos pitch), rounded by `rsh` from Q.32
-    and Q.16. One element: the view and at most two sines.
+    and Q.16. One element: the view and at most four entries.
 
     Raises:
         TensorOutOfRange.
@@ -358,4 +359,7 @@ def _chosen(keys: Int64, table: Int32) -> tuple[NDArray[np.bool_], Int64]:
 
 def _sine(sines: Int32, angle: np.int32, ahead: int = 0) -> int:
     check_values("sines", sines, -(1 << 16), 1 << 16)
-    return int(sines[((int(angle) + ahead) >> 4) % SINE_SIZE])
+    turned = int(angle) + ahead
+    place, part = (turned >> 4) % SINE_SIZE, turned & 15
+    first, second = int(sines[place]), int(sines[(place + 1) % SINE_SIZE])
+    return first + (((second - first) * part + 8) >> 4)

@@ -273,6 +273,14 @@ def test_the_circle_is_closed_and_symmetric():
     assert np.abs(squares + np.roll(squares, 1024) - 2**32).max() <= 2**17
 
 
+def test_angles_between_the_entries_are_interpolated():
+    view = np.array([5, 0, 0, 0, 0, 1, 1], dtype=np.int32)
+    step = int(SINES[1])
+    assert scene.orbit(view, SINES)[0, 2] == -((5 * step + 8) >> 4)
+    view[0] = -5
+    assert scene.orbit(view, SINES)[0, 2] == -(-step + ((11 * step + 8) >> 4))
+
+
 def test_an_orbit_keeps_lengths_and_looks_at_the_origin():
     for yaw, pitch in ((0, 0), (9000, 3000), (-70000, -20000), (2**31 - 1, -(2**31))):
         view = np.array([yaw, pitch, 7 << 16, yaw, pitch, 4, 4], dtype=np.int32)

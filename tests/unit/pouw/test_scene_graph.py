@@ -65,6 +65,16 @@ def test_the_picture_shows_the_scene(loaded):
     assert image.std() > 30
 
 
+def test_integers_come_close_to_float64(monkeypatch, loaded):
+    monkeypatch.setattr(graph_scene, "CHECKED_VIEWS", 2)
+    monkeypatch.setattr(graph_scene, "CHECKED_SIDE", 128)
+    view = loaded.example()["view"]
+    found = graph_scene.check_render(loaded.graph, loaded.constants, view, load_backend("numpy"))
+    assert found["psnr_db"] > 36
+    assert found["pixels_within_2"] > 0.97
+    assert found["pixel_error_mean"] < 0.7
+
+
 def test_a_window_is_cut_from_the_frame(loaded):
     numpy_backend = load_backend("numpy")
     whole = b'{"width": 60, "height": 50, "yaw": 77}'
