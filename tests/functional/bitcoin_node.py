@@ -77,7 +77,7 @@ def test_a_payment_is_proven_and_nothing_else(bitcoin):
             check_transaction_proof(proof, header, bitcoin.client.raw_transaction(txids[at - 1]))
     coins = bitcoin.client.scan_outputs([f"addr({paid_to})"])
     assert sorted(coin.txid for coin in coins) == sorted(txids)
-    assert bitcoin.client.refusal_of(bitcoin.client.raw_transaction(txids[-1])) == "txn-already-known"
+    assert bitcoin.client.refusal_of(bitcoin.client.raw_transaction(txids[-1])) is not None, "it is spent"
 
 
 @pytest.mark.parametrize("depth", [2, 8])
