@@ -10,6 +10,7 @@ CHANNELS_MAX = 64
 MATERIALS_MAX = 2**16
 TEXELS_MAX = 2**28
 LEVEL_MAX = 2**10
+LAYERS = 16  # boxes around triangles included, views of the scene that ships need 2 to 8
 SUBPIXELS = 1 << scene.SUBPIXEL_BITS
 
 
@@ -60,9 +61,11 @@ def _rasterize(tensors: Types, attributes: Attributes) -> TensorType:
 
 
 def _rasterize_macs(tensors: Types, _: Attributes) -> Term:
-    """As if every triangle filled the frame: three edges of two products and three depths; most views need far less."""
-    triangles, rows, columns = tensors[1:]
-    return product((9, triangles.shape[0], rows.shape[0], columns.shape[0]))
+    """Nine products (three edges, a depth) for each point of LAYERS triangles that fill the frame.
+
+    What a view really needs depends on it; a scene that lays more over each other takes longer than this says.
+    """
+    return product((9 * LAYERS, tensors[2].shape[0], tensors[3].shape[0]))
 
 
 def _surface_weights(tensors: Types, attributes: Attributes) -> TensorType:

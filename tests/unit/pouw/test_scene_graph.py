@@ -71,7 +71,7 @@ def test_integers_come_close_to_float64(monkeypatch, loaded):
     view = loaded.example()["view"]
     found = graph_scene.check_render(loaded.graph, loaded.constants, view, load_backend("numpy"))
     assert found["psnr_db"] > 36
-    assert found["pixels_within_2"] > 0.97
+    assert found["pixels_within_2"] > 0.96
     assert found["pixel_error_mean"] < 0.7
 
 
