@@ -14,7 +14,7 @@
 SYSTEM_ADDRESS: constant(address) = 0xffffFFFfFFffffffffffffffFfFFFfffFFFfFFfE  # EIP-4788
 BLAKE3: constant(address) = 0x0000000000000000000000000000000000004801
 
-ENCODING_VERSION: constant(uint256) = 1  # first byte of a top layer
+NEWEST_ENCODING: constant(uint256) = 2  # first byte of a top layer: 1, or 2 with a scan
 NAME_MAX: constant(uint256) = 64
 SYMBOLS_MAX: constant(uint256) = 4
 TERMS_MAX: constant(uint256) = 16
@@ -77,7 +77,7 @@ def register(
     @notice Registers a hypergraph; whoever sends this becomes its owner.
     @param graph H("hypergraph", top_layer).
     @param name The name inside the top layer; names are not unique, ids are.
-    @param top_layer Canonical encoding, version 1.
+    @param top_layer Canonical encoding, version 1 or 2.
     @param operands Weights that may be mined, in ascending order of operator; genesis only.
     @param macs MACs of a job, a sum of coefficient * product of symbol[i] ** exponent[i].
     @param mining_macs MACs that a final job credits, likewise; genesis only.
@@ -219,7 +219,8 @@ def _read_symbols(name: String[64], top_layer: Bytes[24576]) -> DynArray[Symbol,
     # version u8, name (u8 length, bytes), count u8, then for each symbol: name, low u32, high u32, little-endian.
     # `slice` reverts beyond the end.
     assert len(top_layer) > 2, "GraphRegistry: top layer too short"
-    assert convert(slice(top_layer, 0, 1), uint256) == ENCODING_VERSION, "GraphRegistry: unknown encoding"
+    version: uint256 = convert(slice(top_layer, 0, 1), uint256)
+    assert version > 0 and version <= NEWEST_ENCODING, "GraphRegistry: unknown encoding"
     size: uint256 = convert(slice(top_layer, 1, 1), uint256)
     assert size > 0 and size == len(name), "GraphRegistry: not the top layer's name"
     assert keccak256(slice(top_layer, 2, size)) == keccak256(name), "GraphRegistry: not the top layer's name"

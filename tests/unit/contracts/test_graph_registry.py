@@ -90,7 +90,7 @@ def test_refuses_another_name(network):
     ("layer", "reason"),
     [
         (b"", "GraphRegistry: top layer too short"),
-        (b"\2\6minilm\0", "GraphRegistry: unknown encoding"),
+        (b"\3\6minilm\0", "GraphRegistry: unknown encoding"),
         (top_layer(symbols=[(b"S", 1, 2)] * 5), "GraphRegistry: too many symbols"),
         (top_layer(symbols=[(b"S", 3, 2)]), "GraphRegistry: empty range of a symbol"),
     ],
