@@ -29,6 +29,10 @@ _FIRST_JOB: Final = "Bitcoin is a peer-to-peer electronic cash system"
 _FIRST_JOB_FEE: Final = WEI_PER_BTC // 100_000
 _START_TIMEOUT_S: Final = 180.0
 _POLL_S: Final = 0.1
+_FAUCET_ROLE: Final = 19
+"""Its account: the last of those that genesis funds with 10 BTC for roles."""
+_EXPLORER_STOP_S: Final = 1.0
+"""It has nothing to write."""
 
 
 class PortTaken(DevnetError):
@@ -49,6 +53,7 @@ class DevnetConfig:
     miners: int
     demo: bool
     fresh: bool
+    explorer: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +61,18 @@ class Ports:
     """Every port of a devnet follows from the first."""
 
     rpc: int
+    with_explorer: bool = True
 
     @property
     def named(self) -> Mapping[str, int]:
         """Ports in use, by what they serve."""
-        return {"rpc": self.rpc, "ws": self.rpc + 1, "work_grpc": self.rpc + 2, "metrics": self.rpc + 3}
+        node = {"rpc": self.rpc, "ws": self.rpc + 1, "work_grpc": self.rpc + 2, "metrics": self.rpc + 3}
+        return node | {"explorer": self.explorer} if self.with_explorer else node
+
+    @property
+    def explorer(self) -> int:
+        """Port of the web pages, where they are served."""
+        return self.rpc + 4
 
 
 def run_devnet(config: DevnetConfig) -> None:
@@ -78,7 +90,7 @@ def run_devnet(config: DevnetConfig) -> None:
         if config.fresh:
             wipe(config.data_dir)
         genesis = prepare_genesis(config.data_dir, config.seed, config.block_time_s)
-        ports = Ports(config.rpc_port)
+        ports = Ports(config.rpc_port, config.explorer)
         check_ports(ports.named)
         supervisor = Supervisor(_roles(config, genesis, ports))
         try:
@@ -129,6 +141,8 @@ class Devnet:
             with RpcClient(self._url) as client:
                 self._wait_for(client, say, "the node to answer", _answers)
                 self._wait_for(client, say, "the miners to bond and make blocks", self._mines)
+                if self.config.explorer:
+                    self._wait_for(client, say, "the explorer to answer", lambda _: _listens(self.ports.explorer))
                 result["graphs"] = {name: "0x" + graph.hex() for name, graph in job.graphs_on_chain(client).items()}
                 result["first_job"] = self._first_job(client, say) if self.config.demo else None
         except (HyperdustError, OSError) as error:
@@ -165,6 +179,10 @@ class Devnet:
     def _url(self) -> str:
         return f"http://127.0.0.1:{self.ports.rpc}"
 
+    @property
+    def _explorer_url(self) -> str | None:
+        return f"http://127.0.0.1:{self.ports.explorer}" if self.config.explorer else None
+
     def _write_ready(self, result: Mapping[str, Any]) -> None:
         if self.config.ready_file is None:
             return
@@ -173,7 +191,7 @@ class Devnet:
         content = {
             "rpc": self._url,
             "ws": ws,
-            "explorer": None,
+            "explorer": self._explorer_url,
             "metrics": f"http://127.0.0.1:{self.ports.named['metrics']}/metrics",
             "work_grpc": f"127.0.0.1:{self.ports.named['work_grpc']}",
             "chain_id": self.genesis["chain_id"],
@@ -184,7 +202,7 @@ class Devnet:
             "bitcoin": None,
             "graphs": result["graphs"],
             "contracts": {name: "0x" + address.hex() for name, address in ADDRESSES.items()},
-            "pids": {"node": pids["node"], "miner": pids["miner"], "companion": [], "signer": [], "bitcoind": None},
+            "pids": {"companion": [], "signer": [], "bitcoind": None, "explorer": [], **pids},
             "first_job": result["first_job"],
         }
         write_atomically(self.config.ready_file, json.dumps(content, indent=2) + "\n")
@@ -197,6 +215,8 @@ class Devnet:
         print(f"\nEndpoints\n  JSON-RPC   {self._url}\n  WebSocket  ws://127.0.0.1:{named['ws']}")
         print(f"  Work API   127.0.0.1:{named['work_grpc']} (gRPC)")
         print(f"  Metrics    http://127.0.0.1:{named['metrics']}/metrics")
+        if self._explorer_url is not None:
+            print(f"\nExplorer, with a faucet and a button for MetaMask\n  {self._explorer_url}")
         print("\nMetaMask: add a network by hand")
         print(f"  RPC URL {self._url}   chain id {self.genesis['chain_id']}   currency symbol BTC")
         if (first := result["first_job"]) is not None:
@@ -254,8 +274,7 @@ def _roles(config: DevnetConfig, genesis: Mapping[str, Any], ports: Ports) -> li
             command=(
                 *command,
                 "miner",
-                "--graph",
-                "minilm",
+                *(word for graph in genesis["graphs"] for word in ("--graph", graph)),
                 "--data-dir",
                 str(config.data_dir / f"miner{index}"),
                 "--rpc",
@@ -266,7 +285,17 @@ def _roles(config: DevnetConfig, genesis: Mapping[str, Any], ports: Ports) -> li
         )
         for index in range(config.miners)
     ]
-    return [node, *miners]
+    explorer = Role(
+        kind="explorer",
+        name="explorer",
+        log=logs / "explorer.log",
+        environment={"HYPERDUST_FAUCET_KEY": _private_key(role_key(_FAUCET_ROLE))},
+        command=(
+            *command, "explorer", "--rpc", f"http://127.0.0.1:{named['rpc']}", "--port", str(ports.explorer),
+        ),
+        stop_s=_EXPLORER_STOP_S,
+    )  # fmt: skip
+    return [node, *miners, explorer] if config.explorer else [node, *miners]
 
 
 def _forget(ready_file: Path | None) -> None:
@@ -280,6 +309,11 @@ def _answers(client: RpcClient) -> bool:
     except Unreachable:
         return False
     return True
+
+
+def _listens(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _user_accounts() -> list[LocalAccount]:

@@ -20,7 +20,7 @@ _SETTLED_S: Final = 30.0
 _GIVE_UP_DEATHS: Final = 3
 """Deaths in a row, while the network starts, that are no accident."""
 _STOP_S: Final = 4.0
-"""What each kind of role may take to stop before it is killed: two kinds stay below 10 s."""
+"""What a kind of role may take to stop before it is killed: node and miners, which write, stay below 10 s together."""
 _LOG_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -33,11 +33,12 @@ class Role:
     """One process to keep running."""
 
     kind: str
-    """`node` or `miner`; roles start in this order and stop in reverse."""
+    """`node`, `miner` or `explorer`; roles start in this order and stop in reverse."""
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     log: Path
+    stop_s: float = _STOP_S
 
 
 @dataclass(slots=True)
@@ -103,20 +104,21 @@ class Supervisor:
         """Stop all, the last kind first; who does not stop in time is killed."""
         kinds = list(dict.fromkeys(running.role.kind for running in self._running))
         for kind in reversed(kinds):
-            alive = [r.process for r in self._running if r.role.kind == kind and r.process and r.process.poll() is None]
+            running = [r for r in self._running if r.role.kind == kind]
+            alive = [r.process for r in running if r.process and r.process.poll() is None]
             for process in alive:
                 process.terminate()
-            deadline = time.monotonic() + _STOP_S
+            deadline = time.monotonic() + max(r.role.stop_s for r in running)
             for process in alive:
                 try:
                     process.wait(max(0.0, deadline - time.monotonic()))
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
-        for running in self._running:
-            if running.process is not None and running.process.stdin is not None:
-                running.process.stdin.close()
-            running.process = None
+        for each in self._running:
+            if each.process is not None and each.process.stdin is not None:
+                each.process.stdin.close()
+            each.process = None
 
     def _launch(self, running: _Running) -> None:
         role = running.role

@@ -1,7 +1,8 @@
-"""Commands that run until they are stopped: devnet, node, miner."""
+"""Commands that run until they are stopped: devnet, node, miner, explorer."""
 # ruff: noqa: PLC0415  # heavy modules load inside commands, so that --help answers at once
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from hyperdust.cli.options import DEFAULT_RPC, Rpc, UsageFault
+from hyperdust.cli.options import DEFAULT_RPC, Json, Rpc, UsageFault, emit
 from hyperdust.logging import LogFormat, LogLevel
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(devnet)
     app.command()(node)
     app.command()(miner)
+    app.command()(explorer)
 
 
 def devnet(
@@ -52,6 +54,7 @@ def devnet(
         typer.Option("--bitcoin/--no-bitcoin", help="Start Bitcoin beside it; not built: there is none either way."),
     ] = True,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the chain in the data folder first.")] = False,
+    pages: Annotated[bool, typer.Option("--explorer/--no-explorer", help="Serve web pages of the chain.")] = True,
 ) -> None:
     """A whole network on this machine: node, miners, funded accounts, a first paid job.
 
@@ -78,6 +81,7 @@ def devnet(
             miners=miners,
             demo=demo,
             fresh=fresh,
+            explorer=pages,
         )
     )
 
@@ -194,6 +198,44 @@ def miner(
             bond=bond,
         )
     )
+
+
+def explorer(
+    rpc: Rpc = DEFAULT_RPC,
+    port: Annotated[int, typer.Option("--port", min=1, max=65_535, help="Port of the pages.")] = 8549,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    public_rpc: Annotated[
+        str | None, typer.Option("--public-rpc", metavar="URL", help="What wallets are told to use. Default: --rpc.")
+    ] = None,
+    faucet_key: Annotated[
+        str | None,
+        typer.Option("--faucet-key", metavar="HEX", help="Devnet only: key whose coins the faucet gives away."),
+    ] = None,
+    as_json: Json = False,
+    log_level: Level = LogLevel.INFO,
+    log_format: Form = LogFormat.CONSOLE,
+) -> None:
+    """Web pages of a chain: blocks and their certificates, jobs, addresses, graphs; on a devnet a faucet.
+
+    Examples:
+      hyperdust explorer
+      hyperdust explorer --rpc http://10.0.0.2:8545 --public-rpc https://rpc.example.org --host 0.0.0.0
+    """
+    import trio
+
+    from hyperdust.explorer.app import ExplorerConfig, run_explorer
+    from hyperdust.logging import set_up
+
+    follow_supervisor()
+    set_up(log_level, log_format)
+    if faucet_key is not None and re.fullmatch("(0x)?[0-9a-fA-F]{64}", faucet_key) is None:
+        raise UsageFault("--faucet-key is no private key: 64 hex digits are expected")
+
+    def on_ready(url: str) -> None:
+        emit({"url": url}, as_json=as_json, text=f"explorer at {url}, of the node at {rpc}")
+        sys.stdout.flush()
+
+    trio.run(run_explorer, ExplorerConfig(rpc, public_rpc or rpc, host, port, faucet_key), on_ready)
 
 
 def _wait_for_chain_id(client: "RpcClient") -> int:

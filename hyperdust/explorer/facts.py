@@ -1,0 +1,114 @@
+"""What the pages need to know beside the node: ABIs of the predeploys, graphs on this machine, words of token ids."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from eth_utils.abi import event_abi_to_log_topic, function_abi_to_4byte_selector
+from tokenizers import Tokenizer
+
+from chain.errors import HyperdustError
+from chain.params import DEVNET_CHAIN_IDS
+from hyperdust.contracts_abi import ADDRESSES, load_abi
+from hyperdust.explorer.errors import BadRequest
+from hyperdust.explorer.faucet import AMOUNT_WEI
+from hyperdust.graph import MINILM, WEIGHTS_PACKAGE, list_graphs, read_graph
+from pouw.hypergraph import Hypergraph
+from pouw.operators.types import TensorType
+
+_TOKENS_MAX: Final = 512
+
+
+def gather(public_rpc: str, faucet_address: str | None) -> dict[str, Any]:
+    """The answer of /config.json."""
+    return {
+        "rpc": public_rpc,
+        "devnet_chain_ids": [DEVNET_CHAIN_IDS.start, DEVNET_CHAIN_IDS.stop],
+        "faucet": faucet_address and {"address": faucet_address, "amount_wei": str(AMOUNT_WEI)},
+        "contracts": {name: _contract(name, address) for name, address in ADDRESSES.items()},
+        "graphs": list(_graphs()),
+    }
+
+
+def read_tokens(listed: str) -> dict[str, Any]:
+    """Words of MiniLM's token ids; `exact` where the words give the same ids again.
+
+    Raises:
+        BadRequest: not ids between commas.
+    """
+    try:
+        ids = [int(word) for word in listed.split(",", _TOKENS_MAX)]
+    except ValueError as error:
+        raise BadRequest(f"ids are up to {_TOKENS_MAX} numbers between commas") from error
+    tokenizer = _tokenizer()
+    if tokenizer is None or not all(0 <= token < tokenizer.get_vocab_size() for token in ids):
+        return {"text": None, "exact": False}
+    words = tokenizer.decode(ids)
+    for text in (re.sub(r" ([-']) ", r"\1", words), words):  # as people write, where that gives the same ids
+        if tokenizer.encode(text).ids == ids:
+            return {"text": text, "exact": True}
+    return {"text": words, "exact": False}
+
+
+@cache
+def _tokenizer() -> Tokenizer | None:
+    spec = find_spec(WEIGHTS_PACKAGE)
+    if spec is None or spec.origin is None:
+        return None
+    tokenizer = Tokenizer.from_file(str(Path(spec.origin).parent / "model" / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def _contract(name: str, address: bytes) -> dict[str, Any]:
+    abi = load_abi(name)
+    return {
+        "address": "0x" + address.hex(),
+        "functions": [
+            _entry(entry) | {"selector": "0x" + function_abi_to_4byte_selector(_typed(entry)).hex()}
+            for entry in abi
+            if entry["type"] == "function"
+        ],
+        "events": [
+            _entry(entry) | {"topic": "0x" + event_abi_to_log_topic(_typed(entry)).hex()}
+            for entry in abi
+            if entry["type"] == "event"
+        ],
+    }
+
+
+def _typed(entry: Mapping[str, Any]) -> Any:
+    return entry  # eth_utils wants its own TypedDict; the ABI is JSON
+
+
+def _entry(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": entry["name"], "inputs": entry["inputs"], "outputs": entry.get("outputs", [])}
+
+
+def _graphs() -> Iterator[dict[str, Any]]:
+    for row in list_graphs():
+        try:
+            yield {**row, **_describe(read_graph(row["name"]))}
+        except HyperdustError:
+            continue  # a file that this version does not read: the chain may know the graph all the same
+
+
+def _describe(graph: Hypergraph) -> dict[str, Any]:
+    types = {output.port.name: output.port.type for part in graph.subgraphs for output in part.outputs}
+    return {
+        "symbols": [{"name": symbol.name, "low": symbol.low, "high": symbol.high} for symbol in graph.symbols],
+        "inputs": [_port(port.name, port.type) for port in graph.inputs],
+        "outputs": [_port(name, types[name]) for name in graph.outputs if name in types],
+        "operators": [f"{subgraph.name}.{operator.label}" for _, subgraph, operator in graph.operators()],
+        "scan": graph.scan is not None,
+        "words": graph.name == MINILM,
+    }
+
+
+def _port(name: str, tensor: TensorType) -> dict[str, Any]:
+    shape: Sequence[int | str] = tensor.shape
+    return {"name": name, "dtype": tensor.dtype.name, "shape": list(shape)}
