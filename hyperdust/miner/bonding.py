@@ -1,6 +1,7 @@
-"""Make a key a bonded provider of a graph, through JSON-RPC; tries until it is, beside the mining."""
+"""Make a key a bonded provider of its graphs, through JSON-RPC; tries until it is, beside the mining."""
 
 import threading
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -15,13 +16,14 @@ log = structlog.get_logger()
 _BACKOFF_S: Final = (0.5, 15.0)
 
 
-def keep_bonding(config: MinerConfig, graph_id: bytes, stop: threading.Event) -> None:
-    """Return once the key serves the graph, or on `stop`."""
+def keep_bonding(config: MinerConfig, graph_ids: Sequence[bytes], stop: threading.Event) -> None:
+    """Return once the key serves the graphs, or on `stop`."""
     pause_s = _BACKOFF_S[0]
     while not stop.is_set():
         try:
             with RpcClient(config.rpc) as client:
-                ensure_bonded(client, config, graph_id)
+                for graph_id in graph_ids:
+                    ensure_bonded(client, config, graph_id)
         except HyperdustError as error:
             log.info("not bonded yet", reason=str(error))
         else:
@@ -42,7 +44,7 @@ def ensure_bonded(client: RpcClient, config: MinerConfig, graph_id: bytes) -> No
         if missing > 0:
             client.send_transaction(config.account, ADDRESSES["Bonds"], encode_call("Bonds", "deposit"), missing)
         client.send_transaction(config.account, ADDRESSES["Bonds"], encode_call("Bonds", "serve", graph_id))
-    log.info("bonded", provider=address, graph=config.graph)
+    log.info("bonded", provider=address, graph="0x" + graph_id.hex())
 
 
 def _ask(client: RpcClient, function: str, *args: object) -> object:

@@ -14,8 +14,8 @@ class MinerConfig:
 
     account: LocalAccount
     """Key that seals blocks, provides jobs and pays for its transactions."""
-    graph: str = "minilm"
-    """Name of the graph that it serves and mines with."""
+    graphs: tuple[str, ...] = ("minilm",)
+    """Names of the graphs that it serves; it mines rows of its own with the first that has mining products."""
     rpc: str = "http://127.0.0.1:8545"
     """JSON-RPC of a node, for bonding alone."""
     work_grpc: str = "127.0.0.1:8547"
@@ -27,7 +27,7 @@ class MinerConfig:
     data_dir: Path = field(default_factory=lambda: state_dir() / "miner")
     """Folder of the journals of unfinished jobs; made where it is missing."""
     bond: bool = True
-    """Whether to bond the key and serve the graph; without, it only mines."""
+    """Whether to bond the key and serve the graphs; without, it only mines."""
 
     @property
     def coinbase(self) -> bytes:

@@ -42,16 +42,23 @@ class Answer:
     roots: tuple[bytes, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One graph of a provider's."""
+
+    graph: Hypergraph
+    constants: Mapping[bytes, Tensor]
+    drawer: Drawer
+
+
 @dataclass(slots=True)
 class Provider:
     """Takes the steps that templates offer. One thread."""
 
     account: LocalAccount
-    graph_id: bytes
-    graph: Hypergraph
-    constants: Mapping[bytes, Tensor]
+    served: Mapping[bytes, Served]
+    """Graph id -> what it takes to execute and mine it."""
     backend: Backend
-    drawer: Drawer
     client: WorkClient
     journal: Journal
     hand_in: Callable[[Found], None]
@@ -83,25 +90,29 @@ class Provider:
         """Run the graph; mine on its products as far as a template is open.
 
         Raises:
-            Invalid: the job's input is none of this graph.
+            Invalid: the job is of another graph, or its input is none of this one.
         """
-        names = [symbol.name for symbol in self.graph.symbols]
+        served = self.served.get(job.graph)
+        if served is None:
+            raise Malformed("job", f"of graph 0x{job.graph.hex()}, which this provider does not serve")
+        graph = served.graph
+        names = [symbol.name for symbol in graph.symbols]
         if len(job.symbols) != len(names):
             raise Malformed("job", f"{len(job.symbols)} symbols, the graph has {len(names)}")
         symbols = dict(zip(names, job.symbols, strict=True))
-        self.graph.check_symbols(symbols)
-        ports = self.graph.inputs
+        graph.check_symbols(symbols)
+        ports = graph.inputs
         types = [port.type for port in ports]
         tensors = decode_tensors(types, symbols, job.input)
         inputs = dict(zip((port.name for port in ports), tensors, strict=True))
         execution = run(
-            self.graph,
-            self.constants,
+            graph,
+            served.constants,
             inputs,
             symbols,
             self.backend,
-            matmul_hook=lambda operator, a, b: self._multiply(operator, a, b, job.id),
-            on_output=None if self.fault is None else self._fault(self.fault, inputs, symbols),
+            matmul_hook=lambda operator, a, b: self._multiply(served.drawer, operator, a, b, job.id),
+            on_output=None if self.fault is None else self._fault(served, self.fault, inputs, symbols),
         )
         output = encode_tensors(list(execution.outputs.values()))
         roots = trace_children(execution)
@@ -154,12 +165,7 @@ class Provider:
         entry.roots = [root.hex() for root in answer.roots]
         entry.output = answer.output.hex()
         self.journal.put(entry)
-        log.info(
-            "job done",
-            job=entry.job,
-            trace_root="0x" + entry.trace_root,
-            macs_per_s=self.drawer.effort.macs_per_second(),
-        )
+        log.info("job done", job=entry.job, trace_root="0x" + entry.trace_root)
 
     def _call_of(self, offer: messages.JobOffer, entry: Entry) -> bytes:
         root = bytes.fromhex(entry.trace_root)
@@ -214,14 +220,16 @@ class Provider:
         if not verdict.accepted:
             log.warning("result refused", job=entry.job, rule=verdict.rule, reason=verdict.text)
 
-    def _multiply(self, operator: int, a: Tensor, b_transposed: Tensor, job: int) -> Tensor:
+    def _multiply(self, drawer: Drawer, operator: int, a: Tensor, b_transposed: Tensor, job: int) -> Tensor:
         work = self.client.work()
-        if work is None or operator not in self.drawer.operands:
+        if work is None or operator not in drawer.operands:
             return self.backend.compute(MATMUL, (a, b_transposed), (1,))
-        product, found = self.drawer.multiply(work, operator, a.astype(np.int8, copy=False), job)
+        product, found = drawer.multiply(work, operator, a.astype(np.int8, copy=False), job)
         if found is not None:
             self.hand_in(found)
         return product
 
-    def _fault(self, operator: int, inputs: Mapping[str, Tensor], symbols: Mapping[str, int]) -> OutputHook:
-        return choose_fault(self.graph, self.constants, inputs, symbols, self.backend, operator)
+    def _fault(
+        self, served: Served, operator: int, inputs: Mapping[str, Tensor], symbols: Mapping[str, int]
+    ) -> OutputHook:
+        return choose_fault(served.graph, served.constants, inputs, symbols, self.backend, operator)

@@ -4,6 +4,7 @@ import queue
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -15,7 +16,7 @@ from hyperdust.miner.bonding import keep_bonding
 from hyperdust.miner.client import WorkClient, WorkUnreachable
 from hyperdust.miner.config import MinerConfig
 from hyperdust.miner.draw import Drawer, Effort, Found, Work
-from hyperdust.miner.jobs import Provider
+from hyperdust.miner.jobs import Provider, Served
 from hyperdust.miner.journal import Journal
 from hyperdust.proto import work_pb2 as messages
 from pouw.backends.registry import BackendUnavailable, BackendWrong, load_backend
@@ -32,6 +33,10 @@ class FaultRefused(NodeFault):
     """`--fault` outside of a devnet, or of an operator that the graph does not have."""
 
 
+class NothingToMine(NodeFault):
+    """None of the graphs served has a product that tickets may be drawn from."""
+
+
 def run_miner(config: MinerConfig, stop: threading.Event | None = None) -> None:
     """Mine and provide until SIGINT, SIGTERM or `stop`.
 
@@ -42,10 +47,12 @@ def run_miner(config: MinerConfig, stop: threading.Event | None = None) -> None:
     if threading.current_thread() is threading.main_thread():
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, lambda *_: ended.set())
-    loaded = load_graph(config.graph)
-    operators = loaded.graph.operator_count()
+    loaded = [load_graph(name) for name in config.graphs]
+    operators = min(each.graph.operator_count() for each in loaded)
     if config.fault is not None and not 0 <= config.fault < operators:
-        raise FaultRefused(f"--fault {config.fault}: graph {config.graph} has operators 0 to {operators - 1}")
+        raise FaultRefused(f"--fault {config.fault}: graph {config.graphs[0]} has operators 0 to {operators - 1}")
+    if not any(each.graph.mining_operands() for each in loaded):
+        raise NothingToMine(f"no product of {', '.join(config.graphs)} can be mined; add --graph minilm")
     miner = Miner(config, loaded, choose_backend(config.backend), ended)
     miner.run()
 
@@ -67,7 +74,7 @@ def choose_backend(name: str) -> Backend:
 
 def bench(graph: str = "minilm", seconds: float = 3.0) -> Effort:
     """Draw for some seconds on a made-up template; returns what was multiplied."""
-    drawer = _drawer(load_graph(graph), bytes(31) + b"\1")
+    drawer = _drawer(load_graph(graph), bytes(31) + b"\1", Effort())
     work = Work(1, bytes(32), bytes(32), 1, 1 << 40)
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
@@ -75,21 +82,27 @@ def bench(graph: str = "minilm", seconds: float = 3.0) -> Effort:
     return drawer.effort
 
 
-def _drawer(loaded: LoadedGraph, private_key: bytes) -> Drawer:
+def _drawer(loaded: LoadedGraph, private_key: bytes, effort: Effort) -> Drawer:
     operands = {operand.operator: operand for operand in loaded.graph.mining_operands()}
-    return Drawer(loaded.graph_id, operands, loaded.constants, private_key)
+    return Drawer(loaded.graph_id, operands, loaded.constants, private_key, effort=effort)
 
 
 class Miner:
     """The role's parts, wired. `run` is called once."""
 
-    def __init__(self, config: MinerConfig, loaded: LoadedGraph, backend: Backend, stop: threading.Event) -> None:
+    def __init__(
+        self, config: MinerConfig, loaded: Sequence[LoadedGraph], backend: Backend, stop: threading.Event
+    ) -> None:
         self._config = config
-        self._loaded = loaded
+        self._effort = Effort()
+        key = bytes(config.account.key)
+        self._served = {
+            each.graph_id: Served(each.graph, each.constants, _drawer(each, key, self._effort)) for each in loaded
+        }
+        self._drawer = next(served.drawer for served in self._served.values() if served.drawer.operands)
         self._backend = backend
         self._stop = stop
-        self._drawer = _drawer(loaded, bytes(config.account.key))
-        self._client = WorkClient(config.work_grpc, config.coinbase, (loaded.graph_id,), stop)
+        self._client = WorkClient(config.work_grpc, config.coinbase, tuple(self._served), stop)
         self._tickets: queue.Queue[Found | None] = queue.Queue(maxsize=16)
         self._provider: Provider | None = None
         self._genesis_hash = b""
@@ -104,13 +117,13 @@ class Miner:
         log.info(
             "miner",
             coinbase=self._config.account.address,
-            graph=self._config.graph,
+            graphs=list(self._config.graphs),
             backend=self._backend.name,
             products=len(self._drawer.operands),
         )
         threads = [threading.Thread(target=self._hand_in_tickets, name="tickets", daemon=True)]
         if self._config.bond:
-            arguments = (self._config, self._loaded.graph_id, self._stop)
+            arguments = (self._config, tuple(self._served), self._stop)
             threads.append(threading.Thread(target=keep_bonding, args=arguments, name="bonding", daemon=True))
         self._client.start()
         for thread in threads:
@@ -122,7 +135,7 @@ class Miner:
             self._client.close()
             self._tickets.put(None)
             threads[0].join(timeout=5)
-            log.info("miner stopped", macs_per_s=self._drawer.effort.macs_per_second())
+            log.info("miner stopped", macs_per_s=self._effort.macs_per_second())
 
     def _loop(self) -> None:
         acted: messages.Template | None = None
@@ -149,11 +162,8 @@ class Miner:
             name = f"{self._genesis_hash.hex()[:16]}-{self._config.coinbase.hex()}.json"
             self._provider = Provider(
                 self._config.account,
-                self._loaded.graph_id,
-                self._loaded.graph,
-                self._loaded.constants,
+                self._served,
                 self._backend,
-                self._drawer,
                 self._client,
                 Journal(self._config.data_dir / name),
                 self._hand_in,
@@ -192,5 +202,4 @@ class Miner:
     def _report(self) -> None:
         if time.monotonic() - self._reported_at >= _REPORT_S:
             self._reported_at = time.monotonic()
-            effort = self._drawer.effort
-            log.info("mining", macs_per_s=effort.macs_per_second(), products=effort.products)
+            log.info("mining", macs_per_s=self._effort.macs_per_second(), products=self._effort.products)

@@ -128,9 +128,9 @@ class WorkChain(SmallChain):
 
 def small_miner(chain: WorkChain, folder: Path, account: Any = MINER, fault: int | None = None) -> Miner:
     """A miner of the small graph; tests call `turn`."""
-    config = MinerConfig(account=account, graph="small", data_dir=folder, bond=False, fault=fault)
+    config = MinerConfig(account=account, graphs=("small",), data_dir=folder, bond=False, fault=fault)
     loaded = LoadedGraph(graph(), {tensor_root(weights()): weights()}, graph_id(), encode_top_layer(graph()))
-    miner = Miner(config, loaded, NumpyBackend(), threading.Event())
+    miner = Miner(config, [loaded], NumpyBackend(), threading.Event())
     client: WorkClient = miner._client
     client._channel.close()
     client._stub = DirectStub(chain.server)

@@ -198,4 +198,4 @@ def test_a_fault_is_for_devnets_and_for_operators_that_exist(chain: WorkChain, t
     with pytest.raises(FaultRefused, match="chain 21000000"):
         miner._provider_on(template)
     with pytest.raises(FaultRefused, match="has operators 0 to"):
-        run_miner(MinerConfig(account=MINER, graph="minilm", data_dir=tmp_path, fault=10_000), threading.Event())
+        run_miner(MinerConfig(account=MINER, graphs=("minilm",), data_dir=tmp_path, fault=10_000), threading.Event())
