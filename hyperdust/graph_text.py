@@ -5,7 +5,6 @@ file of calibration texts (one a line), into genesis/graphs/NAME.* (a new graph 
 """
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from pouw.compiler.llama_folder import (
     LlamaShape,
     SizeOutOfRange,
     parse_config,
+    parse_json,
     parse_weights,
 )
 from pouw.execution import Backend
@@ -203,9 +203,9 @@ def _parse(raw: bytes, what: str) -> dict[str, Any]:
             raise PromptUnreadable(f"{what}: {len(raw)} bytes are no whole number of int32")
         return {"ids": np.frombuffer(raw, dtype="<i4").tolist()}
     try:
-        found = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise PromptUnreadable(f"{what}: not JSON: {error}") from error
+        found = parse_json(what, raw, INPUT_MAX)
+    except FolderMalformed as error:
+        raise PromptUnreadable(str(error)) from error
     found = found if isinstance(found, dict) else {"ids": found}
     ids = found.get("ids")
     if not isinstance(ids, list) or not all(type(token) is int and 0 <= token < 2**31 for token in ids):

@@ -4,6 +4,7 @@ Every option that would change a value is either mapped or refused by name; ever
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,6 +17,9 @@ from pouw.compiler.fp32 import Float, Weights
 
 CONFIG_MAX = 2**20
 HEADER_MAX = 2**24
+DEPTH_MAX = 32
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKETS = re.compile(rb"[][{}]")
 WEIGHTS_MAX = 2**36
 LAYERS_MAX, WIDTH_MAX, INNER_MAX, VOCABULARY_MAX, CONTEXT_MAX = 96, 2**13, 2**16, 2**20, 2**17
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
@@ -218,7 +222,7 @@ def _parse_tensor(what: str, entry: object, body: memoryview) -> tuple[Float, tu
     if not isinstance(entry, dict):
         raise FolderMalformed(what, "no description")
     sizes, offsets, kind = entry.get("shape"), entry.get("data_offsets"), entry.get("dtype")
-    if kind not in {"F32", "F16", "BF16"}:
+    if kind not in ("F32", "F16", "BF16"):  # a list cannot be hashed
         raise FolderMalformed(what, f"dtype {kind!r}, not F32, F16 or BF16")
     if not _naturals(sizes) or not _naturals(offsets) or len(offsets) != 2:
         raise FolderMalformed(what, "shape and data_offsets are no lists of sizes")
@@ -242,14 +246,16 @@ def _naturals(values: Any) -> TypeGuard[list[int]]:
 
 def _check_options(config: Mapping[str, Any]) -> None:
     kind = config.get("model_type")
-    if kind not in ARCHITECTURES:
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
         raise OptionUnmappable("model_type", kind, sorted(ARCHITECTURES))
     rope = config.get("rope_parameters") or {}
+    if not isinstance(rope, dict):
+        raise OptionUnmappable("rope_parameters", rope, "an object")
     must = {
         "architectures": (config.get("architectures"), (None, [ARCHITECTURES[kind]])),
         "hidden_act": (config.get("hidden_act", "silu"), ("silu", "swish")),
         "rope_scaling": (config.get("rope_scaling"), (None,)),
-        "rope_parameters": (rope.get("rope_type", "default") if isinstance(rope, dict) else rope, ("default",)),
+        "rope_parameters": (rope.get("rope_type", "default"), ("default",)),
         "use_sliding_window": (config.get("use_sliding_window", False), (False, None)),
         "pretraining_tp": (config.get("pretraining_tp", 1), (1, None)),
     }
@@ -261,13 +267,27 @@ def _check_options(config: Mapping[str, Any]) -> None:
             raise OptionUnmappable(name, value, "an option that this compiler knows")
 
 
-def _parse_object(what: str, data: bytes, most: int) -> dict[str, Any]:
+def parse_json(what: str, data: bytes, most: int) -> Any:
+    """Return what a JSON text says; bounded in size and depth, since the parser recurses as deep as the text nests.
+
+    Raises:
+        FolderMalformed.
+    """
     if len(data) > most:
         raise FolderMalformed(what, f"{len(data)} bytes, at most {most}")
+    depth = 0
+    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", data)):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > DEPTH_MAX:
+            raise FolderMalformed(what, f"nests deeper than {DEPTH_MAX}")
     try:
-        found = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        return json.loads(data)
+    except ValueError as error:
         raise FolderMalformed(what, f"no JSON: {error}") from error
+
+
+def _parse_object(what: str, data: bytes, most: int) -> dict[str, Any]:
+    found = parse_json(what, data, most)
     if not isinstance(found, dict):
         raise FolderMalformed(what, "no JSON object")
     return found
