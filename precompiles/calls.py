@@ -80,8 +80,9 @@ def encode_proven_element_call(
 
 def merge_spans(spans: Sequence[tuple[int, int]], size_bytes: int) -> list[tuple[int, int]]:
     """Join ranges [first, end) of chunks where that is shorter: the chunks between cost less than their siblings."""
-    merged = [spans[0]]
-    for first, end in spans[1:]:
+    ordered = sorted(set(spans))
+    merged = ordered[:1]
+    for first, end in ordered[1:]:
         apart = siblings_size(size_bytes, first, end - first) + 12
         if first <= merged[-1][1] or (first - merged[-1][1]) * LEAF_BYTES < apart:
             merged[-1] = (merged[-1][0], max(end, merged[-1][1]))

@@ -30,9 +30,30 @@ OPERATOR_RATES: Final[Mapping[str, int]] = {
     "attention_scores": 512,
     "softmax_weights": 1024,
     "attention_mix": 512,
-    "lookup": 1024,
+    "lookup": 2048,
     "mean_pool": 1024,
     "l2_normalize": 1024,
+    "widen": 8192,
+    "rescale_wide": 8192,
+    "accumulate": 8192,
+    "rms_norm": 2048,
+    "rope": 20_480,
+    "transpose_columns": 8192,
+    "causal_scores": 1024,
+    "causal_softmax": 2048,
+    "grouped_mix": 1024,
+    "gated_product": 8192,
+    "last_row": 8192,
+    "argmax": 1024,
+    "sample": 40_960,
+    "normalize_pixels": 8192,
+    "patches": 12_288,
+    "max_pool": 4096,
+    "average_pool": 4096,
+    "rectify": 8192,
+    "concat_rows": 8192,
+    "slice_rows": 8192,
+    "reshape": 8192,
 }
 """Gas per 1,024 units: multiply-accumulates where an operator has them, else elements."""
 
@@ -47,15 +68,15 @@ PRECOMPILES: Final[tuple[Precompile, ...]] = (
     # Any bytes -> their 32-byte BLAKE3. Priced as SHA-256, which is slower.
     (BLAKE3, "blake3", 60, 12),
     # Chunks of a tensor under its root -> 1.
-    (OPENING, "opening", 600, 24),
+    (OPENING, "opening", 600, 12),
     # An operator on whole tensors -> the output's bytes.
     (OPERATOR, "operator", 600, rates_of(12)),
     # One element from what it reads -> int256.
-    (ELEMENT, "element", 600, 24),
+    (ELEMENT, "element", 600, 12),
     # One element of tensors known by their roots -> int256.
-    (PROVEN_ELEMENT, "proven_element", 1200, 36),
+    (PROVEN_ELEMENT, "proven_element", 1200, 24),
     # A winning ticket's proof -> the ticket.
-    (TICKET, "ticket", 6000, 120),
+    (TICKET, "ticket", 6000, 48),
     # A small graph with its constants and inputs -> the outputs' bytes.
-    (RUN_GRAPH, "run_graph", 15_000, rates_of(24)),
+    (RUN_GRAPH, "run_graph", 20_000, rates_of(24)),
 )

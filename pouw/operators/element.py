@@ -14,27 +14,36 @@ Attributes = Sequence[int]
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Elements of one tensor, row-major: `count` runs of `run` elements, `stride` apart."""
+    """Elements of one tensor, row-major: `count` runs of `run` elements, `stride` apart; that `rows` times."""
 
     start: int
     run: int = 1
     count: int = 1
     stride: int = 0
+    rows: int = 1
+    pitch: int = 0
+    """From one of the `rows` to the next."""
 
     @property
     def size(self) -> int:
         """Number of elements."""
-        return self.run * self.count
+        return self.run * self.count * self.rows
+
+    def starts(self) -> NDArray[np.int64]:
+        """Return the flat index of each run's first element, in order."""
+        down = self.pitch * np.arange(self.rows, dtype=np.int64)
+        across = self.stride * np.arange(self.count, dtype=np.int64)
+        return (self.start + down[:, None] + across).reshape(-1)
 
     def indices(self) -> NDArray[np.int64]:
         """Return the flat indices of the elements, in order."""
-        starts = self.start + self.stride * np.arange(self.count, dtype=np.int64)
-        return (starts[:, None] + np.arange(self.run, dtype=np.int64)).reshape(-1)
+        return (self.starts()[:, None] + np.arange(self.run, dtype=np.int64)).reshape(-1)
 
     def byte_ranges(self, size_bytes: int) -> tuple[tuple[int, int], ...]:
-        """Return [start, end) of each run in a tensor with elements of this size."""
-        starts = (self.start + self.stride * number for number in range(self.count))
-        return tuple((start * size_bytes, (start + self.run) * size_bytes) for start in starts)
+        """Return [start, end) of each run in a tensor with elements of this size; none where nothing is read."""
+        if self.size == 0:
+            return ()
+        return tuple((start * size_bytes, (start + self.run) * size_bytes) for start in self.starts().tolist())
 
 
 Read = Callable[[int, Window], Tensor]

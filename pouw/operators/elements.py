@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from math import prod
 
 from chain.errors import Mismatch, OutOfRange
-from pouw.operators import elements_encoder
+from pouw.operators import elements_decoder, elements_encoder, elements_vision
 from pouw.operators.element import Attributes, ElementRule, Read, Shapes, Window
 from pouw.operators.rule import OperatorRule
 from pouw.operators.types import Tensor, TensorType
@@ -32,7 +32,8 @@ __all__ = [
     "open_inputs",
 ]
 
-ELEMENT_RULES: dict[str, ElementRule] = {rule.name: rule for rule in elements_encoder.RULES}
+_FAMILIES = (elements_encoder.RULES, elements_decoder.RULES, elements_vision.RULES)
+ELEMENT_RULES: dict[str, ElementRule] = {rule.name: rule for family in _FAMILIES for rule in family}
 
 
 class NoElementRule(Mismatch):

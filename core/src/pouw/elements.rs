@@ -9,10 +9,12 @@ use std::borrow::Cow;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+mod decoder;
 mod encoder;
 mod graph;
 mod opening;
 mod ticket;
+mod vision;
 
 /// Bytes of input that a call takes, and of output that it makes.
 pub const BYTES_MAX: usize = 1 << 17;
@@ -212,13 +214,15 @@ pub fn encode(dtype: DType, values: &[i64]) -> Vec<u8> {
     out
 }
 
-/// Elements of one tensor: `count` runs of `run` elements, `stride` apart.
+/// Elements of one tensor: `count` runs of `run` elements, `stride` apart; all that `rows` times, `pitch` apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     pub start: usize,
     pub run: usize,
     pub count: usize,
     pub stride: usize,
+    pub rows: usize,
+    pub pitch: usize,
 }
 
 impl Window {
@@ -232,21 +236,54 @@ impl Window {
             run,
             count: 1,
             stride: 0,
+            rows: 1,
+            pitch: 0,
         }
+    }
+
+    /// Where nothing is read: only the tensor's shape counts.
+    pub fn none() -> Self {
+        Self::run(0, 0)
     }
 
     pub fn column(start: usize, count: usize, stride: usize) -> Self {
         Self {
-            start,
-            run: 1,
             count,
             stride,
+            ..Self::one(start)
         }
+    }
+
+    /// Number of elements; None beyond what a machine counts.
+    fn size(&self) -> Option<usize> {
+        self.run.checked_mul(self.count)?.checked_mul(self.rows)
+    }
+
+    /// First element of each run, in order.
+    fn starts(&self) -> impl Iterator<Item = Option<usize>> {
+        let window = *self;
+        let runs =
+            (0..window.rows).flat_map(move |row| (0..window.count).map(move |run| (row, run)));
+        runs.map(move |(row, run)| {
+            let row = row.checked_mul(window.pitch)?;
+            window
+                .start
+                .checked_add(row)?
+                .checked_add(run.checked_mul(window.stride)?)
+        })
     }
 }
 
 /// Gives an element's computation the values of a window of tensor number `.0`.
-pub type Read<'r> = dyn FnMut(usize, Window) -> Option<Vec<i64>> + 'r;
+pub type Read<'r> = dyn FnMut(usize, Window) -> Option<Cow<'r, [i64]>> + 'r;
+
+pub type Whole = fn(&[&Tensor], &[i64]) -> Option<Vec<u8>>;
+
+pub enum Compute {
+    Whole(Whole),
+    /// Element by element: where they share no work.
+    ByElement,
+}
 
 /// One operator, as in `pouw/operators/rule.py`.
 pub struct Rule {
@@ -258,14 +295,46 @@ pub struct Rule {
     /// What its rate counts; at least the number of its outputs.
     pub work: fn(&[&Type], &[i64]) -> u64,
     /// The whole output; None where a value does not fit.
-    pub compute: fn(&[&Tensor], &[i64]) -> Option<Vec<u8>>,
+    pub compute: Compute,
     /// One element of the output from what it reads: every tensor once, in order.
     pub element: fn(&[&Type], &[i64], usize, &mut Read) -> Option<i64>,
 }
 
 impl Rule {
     pub fn of(code: u8) -> Option<&'static Rule> {
-        encoder::RULES.iter().find(|rule| rule.code == code)
+        let families = [encoder::RULES, decoder::RULES, vision::RULES];
+        let mut rules = families.into_iter().flatten();
+        rules.find(|rule| rule.code == code)
+    }
+
+    /// Bytes of the output.
+    pub fn run(&self, tensors: &[&Tensor], attributes: &[i64]) -> Option<Vec<u8>> {
+        let by_element = || {
+            let types: Vec<&Type> = tensors.iter().map(|tensor| &tensor.of).collect();
+            let output = self.output_type(&types, attributes)?;
+            let values: Vec<Vec<i64>> = tensors.iter().map(|tensor| tensor.values()).collect();
+            let mut read = |tensor: usize, window: Window| {
+                if window.count == 1 && window.rows == 1 {
+                    let end = window.start.checked_add(window.run)?;
+                    return Some(Cow::Borrowed(values[tensor].get(window.start..end)?));
+                }
+                let mut found = Vec::with_capacity(window.size()?);
+                for start in window.starts() {
+                    let start = start?;
+                    let end = start.checked_add(window.run)?;
+                    found.extend_from_slice(values[tensor].get(start..end)?);
+                }
+                Some(Cow::Owned(found))
+            };
+            let made: Option<Vec<i64>> = (0..output.elements())
+                .map(|index| (self.element)(&types, attributes, index, &mut read))
+                .collect();
+            Some(encode(output.dtype, &made?))
+        };
+        match self.compute {
+            Compute::Whole(compute) => compute(tensors, attributes),
+            Compute::ByElement => by_element(),
+        }
     }
 
     pub fn output_type(&self, types: &[&Type], attributes: &[i64]) -> Option<Type> {
@@ -327,7 +396,7 @@ fn operator(input: &[u8]) -> Option<Plan<'_>> {
         work: vec![(usize::from(rule.code), work)],
         run: Box::new(move || {
             let tensors: Vec<&Tensor> = tensors.iter().collect();
-            (rule.compute)(&tensors, &attributes)
+            rule.run(&tensors, &attributes)
         }),
     })
 }
@@ -384,8 +453,8 @@ fn element(input: &[u8]) -> Option<Vec<u8>> {
     let place = Place::read(&mut reader, |_| Some(()))?;
     let value = place.compute(&mut |tensor, window| {
         let dtype = place.types[tensor].dtype;
-        let size = window.run.checked_mul(window.count)?;
-        Some(decode(dtype, reader.take(size.checked_mul(dtype.size())?)?))
+        let size = window.size()?.checked_mul(dtype.size())?;
+        Some(Cow::Owned(decode(dtype, reader.take(size)?)))
     })?;
     reader.end()?;
     Some(word(value))
@@ -397,7 +466,7 @@ fn element(input: &[u8]) -> Option<Vec<u8>> {
 fn native_call<'py>(
     py: Python<'py>,
     name: &str,
-    input: &[u8],
+    data: &[u8],
 ) -> PyResult<Option<(Vec<(usize, u64)>, Option<Bound<'py, PyBytes>>)>> {
     let Some((_, call)) = CALLS.iter().find(|(known, _)| *known == name) else {
         return Err(pyo3::exceptions::PyValueError::new_err(format!(
@@ -405,8 +474,8 @@ fn native_call<'py>(
         )));
     };
     let done = py.detach(|| match call {
-        Call::Plain(run) => Some((vec![], run(input))),
-        Call::Planned(plan) => plan(input).map(|plan| (plan.work, (plan.run)())),
+        Call::Plain(run) => Some((vec![], run(data))),
+        Call::Planned(plan) => plan(data).map(|plan| (plan.work, (plan.run)())),
     });
     Ok(done.map(|(work, output)| (work, output.map(|bytes| PyBytes::new(py, &bytes)))))
 }

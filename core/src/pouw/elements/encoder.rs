@@ -1,21 +1,25 @@
 //! The encoder's operators on small tensors, in 64-bit integers that wrap as numpy's (`rules_encoder.py` is the table).
 
-use super::{DType, Read, Rule, Tensor, Type, Window, encode, units};
+use super::{Compute, DType, Read, Rule, Tensor, Type, Window, encode, units};
 
 const FACTOR_MAX: i64 = 256;
 const MINING_OPERAND_MAX: i64 = 64;
 const MATMUL_DEPTH_MAX: usize = (1 << 17) - 1;
-const WIDTH_MAX: usize = 1 << 20;
-const HEADS_MAX: i64 = 1024;
-const HEAD_SIZE_MAX: i64 = 8192;
+pub const WIDTH_MAX: usize = 1 << 20;
+pub const HEADS_MAX: i64 = 1024;
+pub const HEAD_SIZE_MAX: i64 = 8192;
 const NORM_INPUT_MAX: i64 = 1 << 16;
 const NORM_WIDTH_MAX: usize = 1024;
 const L2_INPUT_MAX: i64 = 1 << 24;
 const L2_WIDTH_MAX: usize = 1 << 14;
-const WEIGHT_TABLE_SIZE: usize = 1024;
+pub const WEIGHT_TABLE_SIZE: usize = 1024;
 const TABLE_SIZE: i64 = 16_384;
-const INT16_MAX: i64 = 32_767;
-const INT32_MAX: i64 = i32::MAX as i64;
+/// Units that a sum, a norm or a mean costs beside its terms.
+pub const PER_SUM: usize = 16;
+pub const PER_NORM: usize = 32;
+const PER_MEAN: usize = 2;
+pub const INT16_MAX: i64 = 32_767;
+pub const INT32_MAX: i64 = i32::MAX as i64;
 
 pub const RULES: &[Rule] = &[
     Rule {
@@ -28,7 +32,7 @@ pub const RULES: &[Rule] = &[
             Type::new(DType::Int16, vec![ids[0], table[1]])
         },
         work: |types, _| units(&[types[0].shape[0], types[1].shape[1]]),
-        compute: |tensors, _| {
+        compute: Compute::Whole(|tensors, _| {
             let [rows, n] = [tensors[1].of.shape[0], tensors[1].of.shape[1]];
             let mut out = Vec::with_capacity(tensors[0].of.elements() * n * 2);
             for id in tensors[0].values() {
@@ -36,7 +40,7 @@ pub const RULES: &[Rule] = &[
                 out.extend_from_slice(&tensors[1].bytes[row * n * 2..(row + 1) * n * 2]);
             }
             Some(out)
-        },
+        }),
         element: |types, _, index, read| {
             let [rows, n] = [types[1].shape[0], types[1].shape[1]];
             let row = row_of(read(0, Window::one(index / n))?[0], rows)?;
@@ -54,7 +58,7 @@ pub const RULES: &[Rule] = &[
             Type::new(DType::Int32, x.to_vec())
         },
         work: |types, _| types[0].elements() as u64,
-        compute: sum,
+        compute: Compute::Whole(sum),
         element: sum_element,
     },
     Rule {
@@ -67,7 +71,7 @@ pub const RULES: &[Rule] = &[
             Type::new(DType::Int32, vec![m])
         },
         work: |types, _| types[0].elements() as u64,
-        compute: |tensors, _| {
+        compute: Compute::Whole(|tensors, _| {
             let (x, factors) = (tensors[0].values(), tensors[1].values());
             check(&factors, 1, FACTOR_MAX)?;
             let most: Vec<i64> = x
@@ -75,7 +79,7 @@ pub const RULES: &[Rule] = &[
                 .map(|row| row_maximum(row, &factors))
                 .collect();
             Some(encode(DType::Int32, &most))
-        },
+        }),
         element: |types, _, index, read| {
             let n = types[0].shape[1];
             let row = read(0, Window::run(index * n, n))?;
@@ -96,7 +100,7 @@ pub const RULES: &[Rule] = &[
             Type::new(DType::Int8, vec![m, n])
         },
         work: |types, _| types[0].elements() as u64,
-        compute: |tensors, attributes| {
+        compute: Compute::Whole(|tensors, attributes| {
             let (x, maximum) = (tensors[0].values(), tensors[1].values());
             let factors = tensors[2].values();
             check(&factors, 1, FACTOR_MAX)?;
@@ -109,7 +113,7 @@ pub const RULES: &[Rule] = &[
                 }
             }
             Some(out)
-        },
+        }),
         element: |types, attributes, index, read| {
             let n = types[0].shape[1];
             let x = read(0, Window::one(index))?[0];
@@ -132,8 +136,11 @@ pub const RULES: &[Rule] = &[
             check(&attributes[..1], 0, 1)?;
             Type::new(DType::Int32, vec![m, n])
         },
-        work: |types, _| units(&[types[0].elements(), types[1].shape[0]]),
-        compute: |tensors, attributes| {
+        work: |types, _| {
+            let [m, k] = [types[0].shape[0], types[0].shape[1]];
+            units(&[m, types[1].shape[0], k + PER_SUM])
+        },
+        compute: Compute::Whole(|tensors, attributes| {
             let [a, b] = [&tensors[0], &tensors[1]];
             let k = a.of.shape[1];
             if attributes[0] == 1 {
@@ -147,7 +154,7 @@ pub const RULES: &[Rule] = &[
                 }
             }
             Some(out)
-        },
+        }),
         element: |types, attributes, index, read| {
             let [k, n] = [types[0].shape[1], types[1].shape[0]];
             let a = read(0, Window::run(index / n * k, k))?;
@@ -173,7 +180,7 @@ pub const RULES: &[Rule] = &[
             Type::new(DType::Int16, vec![m, n])
         },
         work: |types, _| types[0].elements() as u64,
-        compute: |tensors, attributes| {
+        compute: Compute::Whole(|tensors, attributes| {
             let (product, maximum) = (tensors[0].values(), tensors[1].values());
             let (multipliers, bias) = (tensors[2].values(), tensors[3].values());
             let mut out = Vec::with_capacity(product.len());
@@ -183,7 +190,7 @@ pub const RULES: &[Rule] = &[
                 }
             }
             Some(encode(DType::Int16, &out))
-        },
+        }),
         element: |types, attributes, index, read| {
             let n = types[0].shape[1];
             let value = read(0, Window::one(index))?[0];
@@ -203,7 +210,7 @@ pub const RULES: &[Rule] = &[
             Type::new(DType::Int32, x.to_vec())
         },
         work: |types, _| types[0].elements() as u64,
-        compute: sum,
+        compute: Compute::Whole(sum),
         element: sum_element,
     },
     Rule {
@@ -217,8 +224,8 @@ pub const RULES: &[Rule] = &[
             is(types[2], DType::Int32, &[n])?;
             Type::new(DType::Int16, vec![m, n])
         },
-        work: |types, _| types[0].elements() as u64,
-        compute: |tensors, _| {
+        work: |types, _| units(&[types[0].shape[0], types[0].shape[1] + PER_NORM]),
+        compute: Compute::Whole(|tensors, _| {
             let (v, gamma, beta) = (
                 tensors[0].values(),
                 tensors[1].values(),
@@ -232,7 +239,7 @@ pub const RULES: &[Rule] = &[
                 }
             }
             Some(encode(DType::Int16, &out))
-        },
+        }),
         element: |types, _, index, read| {
             let n = types[0].shape[1];
             let row = read(0, Window::run(index / n * n, n))?;
@@ -255,10 +262,10 @@ pub const RULES: &[Rule] = &[
             Type::new(DType::Int32, vec![heads as usize, queries[0], keys[0]])
         },
         work: |types, attributes| {
-            let per_pair = (attributes[0] * attributes[1]) as usize;
-            units(&[per_pair, types[0].shape[0], types[1].shape[0]])
+            let [heads, size] = [attributes[0] as usize, attributes[1] as usize];
+            units(&[heads, types[0].shape[0], types[1].shape[0], size + PER_SUM])
         },
-        compute: |tensors, attributes| {
+        compute: Compute::Whole(|tensors, attributes| {
             let (queries, keys) = (tensors[0].values(), tensors[1].values());
             let [heads, size, query_offset, key_offset] = first_four(attributes);
             let query_width = tensors[0].of.shape[1];
@@ -274,7 +281,7 @@ pub const RULES: &[Rule] = &[
                 }
             }
             Some(encode(DType::Int32, &out))
-        },
+        }),
         element: |types, attributes, index, read| {
             let [_, size, query_offset, key_offset] = first_four(attributes);
             let [m, query_width] = [types[0].shape[0], types[0].shape[1]];
@@ -297,7 +304,7 @@ pub const RULES: &[Rule] = &[
             Type::new(DType::Int16, scores.to_vec())
         },
         work: |types, _| types[0].elements() as u64,
-        compute: |tensors, _| {
+        compute: Compute::Whole(|tensors, _| {
             let (scores, table) = (tensors[0].values(), tensors[1].values());
             let mut out = Vec::with_capacity(scores.len());
             for row in scores.chunks_exact(tensors[0].of.shape[2]) {
@@ -305,7 +312,7 @@ pub const RULES: &[Rule] = &[
                 out.extend(row.iter().map(|&score| weight(most - score, &table)));
             }
             Some(encode(DType::Int16, &out))
-        },
+        }),
         element: |types, _, index, read| {
             let n = types[0].shape[2];
             let row = read(0, Window::run(index / n * n, n))?;
@@ -325,8 +332,11 @@ pub const RULES: &[Rule] = &[
             fits(values[0] == n)?;
             Type::new(DType::Int16, vec![m, (heads * attributes[0]) as usize])
         },
-        work: |types, attributes| units(&[types[0].elements(), attributes[0] as usize]),
-        compute: |tensors, attributes| {
+        work: |types, attributes| {
+            let [heads, m, n] = [0, 1, 2].map(|axis| types[0].shape[axis]);
+            units(&[heads, m, n + PER_SUM, attributes[0] as usize + 1])
+        },
+        compute: Compute::Whole(|tensors, attributes| {
             let (weights, values) = (tensors[0].values(), tensors[1].values());
             let [heads, m, n] = [0, 1, 2].map(|axis| tensors[0].of.shape[axis]);
             let [size, offset] = [attributes[0] as usize, attributes[1] as usize];
@@ -347,7 +357,7 @@ pub const RULES: &[Rule] = &[
                 }
             }
             Some(encode(DType::Int16, &out))
-        },
+        }),
         element: |types, attributes, index, read| {
             let [heads, m, n] = [0, 1, 2].map(|axis| types[0].shape[axis]);
             let [size, offset] = [attributes[0] as usize, attributes[1] as usize];
@@ -368,14 +378,14 @@ pub const RULES: &[Rule] = &[
             Type::new(DType::Int16, x.to_vec())
         },
         work: |types, _| types[0].elements() as u64,
-        compute: |tensors, _| {
+        compute: Compute::Whole(|tensors, _| {
             let (x, table) = (tensors[0].values(), tensors[1].values());
             let found: Vec<i64> = x
                 .iter()
                 .map(|&x| looked_up(x, table[table_index(x)]))
                 .collect();
             Some(encode(DType::Int16, &found))
-        },
+        }),
         element: |_, _, index, read| {
             let x = read(0, Window::one(index))?[0];
             Some(looked_up(x, read(1, Window::one(table_index(x)))?[0]))
@@ -390,8 +400,8 @@ pub const RULES: &[Rule] = &[
             check(&attributes[..1], 0, 8)?;
             Type::new(DType::Int32, vec![n])
         },
-        work: |types, _| types[0].elements() as u64,
-        compute: |tensors, attributes| {
+        work: |types, _| units(&[types[0].shape[1], types[0].shape[0] + PER_MEAN]),
+        compute: Compute::Whole(|tensors, attributes| {
             let [m, n] = [tensors[0].of.shape[0], tensors[0].of.shape[1]];
             let mut totals = vec![0i64; n];
             for row in tensors[0].values().chunks_exact(n) {
@@ -404,7 +414,7 @@ pub const RULES: &[Rule] = &[
                 .map(|&total| mean(total, m as i64, attributes[0]))
                 .collect();
             Some(encode(DType::Int32, &means))
-        },
+        }),
         element: |types, attributes, index, read| {
             let [m, n] = [types[0].shape[0], types[0].shape[1]];
             let column = read(0, Window::column(index, m, n))?;
@@ -421,12 +431,12 @@ pub const RULES: &[Rule] = &[
             Type::new(DType::Int16, vec![n])
         },
         work: |types, _| types[0].elements() as u64,
-        compute: |tensors, _| {
+        compute: Compute::Whole(|tensors, _| {
             let v = tensors[0].values();
             let reciprocal = l2_reciprocal(&v);
             let out: Vec<i64> = v.iter().map(|&v| l2_normalize(v, reciprocal)).collect();
             Some(encode(DType::Int16, &out))
-        },
+        }),
         element: |types, _, index, read| {
             let v = read(0, Window::run(0, types[0].shape[0]))?;
             Some(l2_normalize(v[index], l2_reciprocal(&v)))
@@ -434,20 +444,20 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
-fn fits(holds: bool) -> Option<()> {
+pub fn fits(holds: bool) -> Option<()> {
     holds.then_some(())
 }
 
-fn shape<const RANK: usize>(of: &Type, dtype: DType) -> Option<[usize; RANK]> {
+pub fn shape<const RANK: usize>(of: &Type, dtype: DType) -> Option<[usize; RANK]> {
     fits(of.dtype == dtype)?;
     of.shape.as_slice().try_into().ok()
 }
 
-fn is(of: &Type, dtype: DType, shape: &[usize]) -> Option<()> {
+pub fn is(of: &Type, dtype: DType, shape: &[usize]) -> Option<()> {
     fits(of.dtype == dtype && of.shape == shape)
 }
 
-fn check(values: &[i64], low: i64, high: i64) -> Option<()> {
+pub fn check(values: &[i64], low: i64, high: i64) -> Option<()> {
     fits(values.iter().all(|value| (low..=high).contains(value)))
 }
 
@@ -455,7 +465,7 @@ fn row_of(id: i64, rows: usize) -> Option<usize> {
     usize::try_from(id).ok().filter(|&row| row < rows)
 }
 
-fn round_shift(x: i64, n: i64) -> i64 {
+pub fn round_shift(x: i64, n: i64) -> i64 {
     x.wrapping_add(1 << (n - 1)) >> n
 }
 
@@ -490,7 +500,7 @@ fn dot(a: &[u8], b: &[u8]) -> i32 {
     terms.sum()
 }
 
-fn wide_dot(a: &[i64], b: &[i64]) -> i64 {
+pub fn wide_dot(a: &[i64], b: &[i64]) -> i64 {
     a.iter()
         .zip(b)
         .fold(0, |sum, (a, b)| sum.wrapping_add(a.wrapping_mul(*b)))
@@ -519,9 +529,7 @@ impl Normalizer {
             all.wrapping_add(centered.wrapping_mul(centered))
         });
         let root = squares.max(0).isqrt().max(1);
-        // n <= 1024: below 2^93, and the root of it below 2^47
-        let scaled_root = ((((n as u128) << 82).isqrt() + 1) >> 1) as i64;
-        let reciprocal = scaled_root / root;
+        let reciprocal = scaled_root(row.len()) / root;
         Self { n, sum, reciprocal }
     }
 
@@ -531,6 +539,11 @@ impl Normalizer {
         let wide = y.wrapping_mul(gamma).wrapping_add(beta);
         round_shift(wide, 16).clamp(-INT16_MAX, INT16_MAX)
     }
+}
+
+/// round(sqrt(n) * 2^40), for n <= 2^13: n << 82 is below 2^96, its root below 2^48.
+pub fn scaled_root(n: usize) -> i64 {
+    ((((n as u128) << 82).isqrt() + 1) >> 1) as i64
 }
 
 fn check_heads(x: &Type, heads: i64, head_size: i64, offset: i64) -> Option<[usize; 2]> {
@@ -546,19 +559,19 @@ fn first_four(attributes: &[i64]) -> [usize; 4] {
     [0, 1, 2, 3].map(|index| attributes[index] as usize)
 }
 
-fn score(query: &[i64], key: &[i64], shift: i64) -> i64 {
+pub fn score(query: &[i64], key: &[i64], shift: i64) -> i64 {
     round_shift(wide_dot(query, key), shift).clamp(-INT32_MAX, INT32_MAX)
 }
 
-fn weight(below: i64, table: &[i64]) -> i64 {
+pub fn weight(below: i64, table: &[i64]) -> i64 {
     table[(below & 1023) as usize] >> (below >> 10).min(31)
 }
 
-fn reciprocal_of(weights: &[i64]) -> i64 {
+pub fn reciprocal_of(weights: &[i64]) -> i64 {
     (1 << 40) / weights.iter().sum::<i64>().max(1)
 }
 
-fn mix(sum: i64, reciprocal: i64) -> i64 {
+pub fn mix(sum: i64, reciprocal: i64) -> i64 {
     round_shift(sum.wrapping_mul(reciprocal), 40).clamp(-INT16_MAX, INT16_MAX)
 }
 

@@ -273,7 +273,7 @@ impl Program {
             let tensors: Vec<&Tensor> = sources
                 .map(|&source| pick(source, constants, inputs, &made))
                 .collect();
-            let bytes = (step.rule.compute)(&tensors, &step.attributes)?;
+            let bytes = step.rule.run(&tensors, &step.attributes)?;
             made.push(Tensor {
                 of: step.output.clone(),
                 bytes: Cow::Owned(bytes),

@@ -1,5 +1,7 @@
 //! Bytes under a tensor root: chunks that are opened to it, and one element computed from such chunks.
 
+use std::borrow::Cow;
+
 use super::super::blake3_tree::{digest_of_range, sibling_count};
 use super::{BYTES_MAX, Place, Reader, Type, Window, decode, word};
 
@@ -69,28 +71,27 @@ pub fn proven_element(input: &[u8]) -> Option<Vec<u8>> {
     reader.end()?;
     let value = place.compute(&mut |tensor, window| {
         let dtype = place.types[tensor].dtype;
-        Some(decode(
-            dtype,
-            &gather(&opened[tensor], window, dtype.size())?,
-        ))
+        let bytes = gather(&opened[tensor], window, dtype.size())?;
+        Some(Cow::Owned(decode(dtype, &bytes)))
     })?;
     Some(word(value))
 }
 
 /// The window's bytes; None if some were not opened.
 fn gather(parts: &[Opened], window: Window, size: usize) -> Option<Vec<u8>> {
-    let length = window.run.checked_mul(size)?;
     // what was opened came in as bytes, so a window beyond them is refused before anything is reserved
     let held: usize = parts.iter().map(|part| part.bytes.len()).sum();
-    if length.checked_mul(window.count)? > held {
+    let total = window.size()?.checked_mul(size)?;
+    if total > held {
         return None;
     }
-    let mut out = Vec::with_capacity(length * window.count);
-    for index in 0..window.count {
-        let mut start = window
-            .start
-            .checked_add(index.checked_mul(window.stride)?)?
-            .checked_mul(size)?;
+    let length = window.run * size;
+    let mut out = Vec::with_capacity(total);
+    if total == 0 {
+        return Some(out);
+    }
+    for start in window.starts() {
+        let mut start = start?.checked_mul(size)?;
         let end = start.checked_add(length)?;
         while start < end {
             let place = parts.partition_point(|part| part.start + part.bytes.len() <= start);
