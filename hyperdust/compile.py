@@ -123,11 +123,11 @@ def _compile_module(options: Options, tick: Tick) -> dict[str, Any]:
 
 def _load_module(torch: Any, options: Options) -> tuple[Any, list[tuple[Any, ...]]]:
     where, _, attribute = options.source.rpartition(":")
+    spec = importlib.util.spec_from_file_location(Path(where).stem, where) if where.endswith(".py") else None
+    if where.endswith(".py") and not Path(where).is_file():
+        raise SourceFailed(f"no such file: {where}")
     try:
-        if where.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(where).stem, where)
-            if spec is None or spec.loader is None or not Path(where).is_file():
-                raise SourceFailed(f"no such file: {where}")
+        if spec is not None and spec.loader is not None:
             loaded = importlib.util.module_from_spec(spec)
             sys.modules[spec.name] = loaded
             with _import_path(Path(where).resolve().parent):
@@ -137,8 +137,6 @@ def _load_module(torch: Any, options: Options) -> tuple[Any, list[tuple[Any, ...
                 loaded = importlib.import_module(where)
         found = getattr(loaded, attribute)
         made = found if isinstance(found, torch.nn.Module) else found()
-    except SourceFailed:
-        raise
     except Exception as error:  # the user's own code may fail in any way
         raise SourceFailed(f"{options.source}: {type(error).__name__}: {error}") from error
     module, given = made if isinstance(made, tuple) and len(made) == 2 else (made, None)

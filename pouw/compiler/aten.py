@@ -71,7 +71,7 @@ class Translation:
 
     def locate(self, node: Any) -> None:
         """Note the source line and the block of a node of the exported graph."""
-        frames = [frame for frame in FRAME.finditer(node.meta.get("stack_trace") or "")]
+        frames = list(FRAME.finditer(node.meta.get("stack_trace") or ""))
         own = [frame for frame in frames if not NOT_MODELS.search(frame["file"])] or frames
         self.origin = f"{own[-1]['file']}:{own[-1]['line']}: {own[-1]['code'].strip()}" if own else node.name
         self.block, self.label = "main", node.name
@@ -130,7 +130,7 @@ class Translation:
             return
         width = int(value.shape[-1])
         made = self.add("rows", width, numbers={"width": width})
-        columns = np.arange(width).reshape([size for axis, size in enumerate(value.shape) if axis != rows])
+        columns = np.arange(width).reshape([side for axis, side in enumerate(value.shape) if axis != rows])
         self.values[node] = Matrix(made, columns, rows)
 
     # Views
@@ -160,7 +160,7 @@ class Translation:
             self._parts[key] = len(self.nodes) - 1
         return self._parts[key]
 
-    def like(self, node: int, shape: Any, single: bool) -> Matrix:
+    def like(self, node: int, shape: Any, *, single: bool) -> Matrix:
         """Return the view of a new node that has the shape of the exported result."""
         if single:
             return Matrix(node, np.arange(self.widths[node]).reshape(tuple(shape)), None)
@@ -184,7 +184,7 @@ def linear(work: Translation, node: Any, x: Any, weight: Any, bias: Any = None) 
         raise work.refuse("linear", f"weight {list(matrix.shape)} for width {work.widths[source]}")
     single = work.single[source]
     made = work.add("linear", len(matrix), source, single=single, arrays={"weight": matrix, "bias": offset})
-    return work.like(made, node.meta["val"].shape, single)
+    return work.like(made, node.meta["val"].shape, single=single)
 
 
 def layer_norm(
@@ -207,7 +207,7 @@ def layer_norm(
     single = work.single[source]
     arrays, numbers = {"gamma": gamma, "beta": beta}, {"epsilon": float(epsilon)}
     made = work.add("norm", width, source, single=single, arrays=arrays, numbers=numbers)
-    return work.like(made, node.meta["val"].shape, single)
+    return work.like(made, node.meta["val"].shape, single=single)
 
 
 def embedding(work: Translation, node: Any, weight: Any, ids: Any, *_: Any) -> Any:
@@ -237,7 +237,7 @@ def activation(function: str) -> Callable[..., Matrix]:
             return Matrix(made, x.columns, x.rows)
         source = work.whole(x, function)
         made = work.add("activation", work.widths[source], source, single=single, function=name)
-        return work.like(made, node.meta["val"].shape, single)
+        return work.like(made, node.meta["val"].shape, single=single)
 
     return handle
 
@@ -259,7 +259,7 @@ def affine(work: Translation, node: Any, x: Matrix, factor: Float, offset: Float
         made = work.add("linear", width, *below.sources, single=single, arrays=arrays)
     else:
         made = work.add("affine", width, source, single=single, arrays={"factor": factor, "offset": offset})
-    return work.like(made, node.meta["val"].shape, single)
+    return work.like(made, node.meta["val"].shape, single=single)
 
 
 def _number(work: Translation, value: Any) -> Float:
@@ -268,7 +268,7 @@ def _number(work: Translation, value: Any) -> Float:
     return np.array([value], dtype=np.float32)
 
 
-def add(work: Translation, node: Any, x: Any, y: Any, alpha: float = 1) -> Any:
+def add(work: Translation, node: Any, x: Any, y: Any, alpha: float = 1) -> Any:  # noqa: C901  # one case a line
     """Return x + alpha * y: two matrices, positions, or a constant."""
     if not isinstance(x, Matrix):
         if isinstance(x, Scores) or alpha != 1:
@@ -301,7 +301,7 @@ def _sum(work: Translation, node: Any, x: Matrix, y: Matrix) -> Matrix:
     if work.widths[left] != work.widths[right] or work.single[left] != work.single[right]:
         raise work.refuse("add", "operands of two shapes")
     made = work.add("add", work.widths[left], left, right, single=work.single[left])
-    return work.like(made, node.meta["val"].shape, work.single[left])
+    return work.like(made, node.meta["val"].shape, single=work.single[left])
 
 
 def _positions(work: Translation, node: Any, x: Matrix, table: Float) -> Matrix:
@@ -319,11 +319,17 @@ def subtract(work: Translation, node: Any, x: Any, y: Any, alpha: float = 1) -> 
 
 
 def multiply(work: Translation, node: Any, x: Any, y: Any) -> Any:
-    """Return x * y, one of them a constant."""
+    """Return x * y: a gate of two matrices, or a constant."""
     if not isinstance(x, (Matrix, Scores)):
         x, y = y, x
+    if isinstance(x, Matrix) and isinstance(y, Matrix):
+        left, right = work.whole(x, "mul"), work.whole(y, "mul")
+        if work.widths[left] != work.widths[right] or work.single[left] != work.single[right]:
+            raise work.refuse("mul", "operands of two shapes")
+        made = work.add("gate", work.widths[left], left, right, single=work.single[left])
+        return work.like(made, node.meta["val"].shape, single=work.single[left])
     if not work.is_constant(y):
-        raise work.refuse("mul", "a product of two values of the module has no exact operator here")
+        raise work.refuse("mul", "the second operand is neither matrix nor constant")
     factor = _number(work, y)
     if isinstance(x, Scores):
         if factor.size != 1 or x.softmax:
@@ -361,7 +367,7 @@ def attention(
     v: Any,
     attn_mask: Any = None,
     dropout_p: float = 0.0,
-    is_causal: bool = False,
+    is_causal: bool = False,  # noqa: FBT001, FBT002  # as ATen passes it
     *,
     scale: float | None = None,
     enable_gqa: bool = False,
@@ -425,7 +431,7 @@ def softmax(work: Translation, _node: Any, x: Any, dim: int, *_: Any) -> Scores:
     raise work.refuse("softmax", "only inside of attention; let the module return logits")
 
 
-def mean(work: Translation, node: Any, x: Any, dim: Any = None, keepdim: bool = False, **_: Any) -> Matrix:
+def mean(work: Translation, node: Any, x: Any, dim: Any = None, *_: Any, **__: Any) -> Matrix:
     """The mean over rows."""
     axes = [] if dim is None else [dim] if isinstance(dim, int) else list(dim)
     if not isinstance(x, Matrix) or x.rows is None or [axis % (x.columns.ndim + 1) for axis in axes] != [x.rows]:
@@ -449,7 +455,8 @@ def select(work: Translation, node: Any, x: Any, dim: int, index: Any) -> Any:
         made = work.add("first", work.widths[source], source, single=True)
         return work.like(made, node.meta["val"].shape, single=True)
     place, rows = _column_axis(x, axis)
-    return Matrix(x.node, x.columns.take(int(index), axis=place), rows - (rows > axis) if rows is not None else None)
+    columns = np.asarray(x.columns.take(int(index), axis=place))
+    return Matrix(x.node, columns, rows - (rows > axis) if rows is not None else None)
 
 
 def _column_axis(x: Matrix, axis: int) -> tuple[int, int | None]:

@@ -9,7 +9,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite, prod
+from math import prod
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,15 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
 from chain.errors import Malformed, Mismatch, OutOfRange
-from pouw.compiler.loading import FileMissing, SettingsMalformed, TensorEntry, read_bounded, read_header, read_settings
+from pouw.compiler.loading import (
+    FileMissing,
+    SettingsMalformed,
+    TensorEntry,
+    parse_json,
+    read_bounded,
+    read_header,
+    read_settings,
+)
 from pouw.compiler.program import Array
 from pouw.graph_encoding import GRAPH_BYTES_MAX, decode, encode
 from pouw.hypergraph import Hypergraph, output_types
@@ -113,8 +121,8 @@ class ModelFolder:
         """
         if raw.lstrip()[:1] in {b"{", b"["}:
             try:
-                said = json.loads(raw)
-            except (ValueError, RecursionError) as error:
+                said = parse_json(raw)
+            except ValueError as error:
                 raise InputMisfit(what, f"not JSON: {error}") from error
             if isinstance(said, list) and len(self.graph.inputs) == 1:
                 said = {self.graph.inputs[0].name: said}
@@ -242,7 +250,7 @@ def _scales(said: object, names: Sequence[str]) -> dict[str, float]:
         raise SettingsMalformed(SETTINGS_FILE, f"inputs and outputs have to name {', '.join(names)}")
     scales = {}
     for name, scale in said.items():
-        if type(scale) not in {int, float} or not isfinite(scale) or not 0 < scale < 2.0**64:
+        if type(scale) not in {int, float} or not 0 < scale < 2**64:
             raise SettingsMalformed(SETTINGS_FILE, f"scale of {name} is no positive number")
         scales[name] = float(scale)
     return scales
@@ -259,23 +267,27 @@ def _read_evaluations(path: Path, graph: Hypergraph, memory_max: int) -> Iterato
     for number in range(EVALUATION_MAX):
         if f"{number}.in.{graph.inputs[0].name}" not in entries:
             return
-        inputs, expected = {}, {}
-        symbols: dict[str, int] = {}
-        for port in graph.inputs:
-            entry = entries.get(f"{number}.in.{port.name}")
-            if entry is None or len(entry.shape) != len(port.type.shape):
-                raise ConstantAbsent(path.name, f"input {port.name} of evaluation {number}")
-            for name, size in zip(port.type.shape, entry.shape, strict=True):
-                if isinstance(name, str):
-                    symbols[name] = size
-            inputs[port.name] = _read_exact(entry, port.type, symbols, f"input {port.name} of evaluation {number}")
-        graph.check_symbols(symbols)
-        for output in graph.outputs:
-            entry = entries.get(f"{number}.out.{output}")
-            if entry is None or entry.dtype != "F32":
-                raise ConstantAbsent(path.name, f"output {output} of evaluation {number}")
-            expected[output] = entry.read()
-        yield Evaluation(inputs, expected)
+        yield _read_evaluation(path, entries, graph, number)
+
+
+def _read_evaluation(path: Path, entries: Mapping[str, TensorEntry], graph: Hypergraph, number: int) -> Evaluation:
+    inputs: dict[str, Tensor] = {}
+    symbols: dict[str, int] = {}
+    for port in graph.inputs:
+        entry = entries.get(f"{number}.in.{port.name}")
+        if entry is None or len(entry.shape) != len(port.type.shape):
+            raise ConstantAbsent(path.name, f"input {port.name} of evaluation {number}")
+        sizes = zip(port.type.shape, entry.shape, strict=True)
+        symbols.update((name, size) for name, size in sizes if isinstance(name, str))
+        inputs[port.name] = _read_exact(entry, port.type, symbols, f"input {port.name} of evaluation {number}")
+    graph.check_symbols(symbols)
+    expected: dict[str, Array] = {}
+    for output in graph.outputs:
+        answer = entries.get(f"{number}.out.{output}")
+        if answer is None or answer.dtype != "F32":
+            raise ConstantAbsent(path.name, f"output {output} of evaluation {number}")
+        expected[output] = answer.read()
+    return Evaluation(inputs, expected)
 
 
 def read_tokenizer(folder: Path) -> Tokenizer | None:

@@ -68,7 +68,7 @@ def read_config(settings: Mapping[str, Any]) -> BertConfig:
     if sizes["hidden_size"] % sizes["num_attention_heads"]:
         raise UnknownConfig("config.json: num_attention_heads", "does not divide hidden_size")
     activation = settings.get("hidden_act", "gelu")
-    if activation not in ACTIVATION_NAMES:
+    if not isinstance(activation, str) or activation not in ACTIVATION_NAMES:
         raise UnknownConfig("config.json: hidden_act", f"{str(activation)[:40]!r}, not {sorted(ACTIVATION_NAMES)}")
     for key, wanted in (("position_embedding_type", "absolute"), ("is_decoder", False), ("add_cross_attention", False)):
         if settings.get(key, wanted) != wanted:

@@ -5,11 +5,12 @@ the file. Source: huggingface/safetensors, README, "Format".
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard, cast
 
 import numpy as np
 
@@ -22,6 +23,10 @@ TENSORS_MAX: Final = 16_384
 RANK_MAX: Final = 8
 DIMENSION_MAX: Final = 2**31 - 1
 FILES_MAX: Final = 64
+DEPTH_MAX: Final = 32
+_NO_BRACKET = re.compile(
+    rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[^]\[{}"]+', re.DOTALL
+)  # strings, and all else between brackets
 PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 DTYPES: Final[Mapping[str, str]] = {
     "F64": "<f8",
@@ -101,6 +106,19 @@ def read_bounded(path: Path, most: int) -> bytes:
     return data
 
 
+def parse_json(data: bytes) -> object:
+    """Return a stranger's JSON. Libraries may have raised Python's recursion limit beyond the stack, so depth is counted.
+
+    Raises:
+        ValueError: not JSON, or nested more than 32 deep.
+    """
+    brackets = np.frombuffer(_NO_BRACKET.sub(b"", data), dtype=np.uint8)
+    depth = np.cumsum(np.where((brackets == ord("[")) | (brackets == ord("{")), 1, -1))
+    if int(depth.max(initial=0)) > DEPTH_MAX:
+        raise ValueError(f"nested more than {DEPTH_MAX} deep")
+    return json.loads(data)
+
+
 def read_settings(path: Path) -> dict[str, Any]:
     """Return a JSON object.
 
@@ -108,9 +126,9 @@ def read_settings(path: Path) -> dict[str, Any]:
         FileMissing, FileTooLarge, SettingsMalformed.
     """
     try:
-        content = json.loads(read_bounded(path, JSON_MAX))
-    except (ValueError, RecursionError) as error:
-        raise SettingsMalformed(path.name, f"not JSON: {type(error).__name__}") from error
+        content = parse_json(read_bounded(path, JSON_MAX))
+    except ValueError as error:
+        raise SettingsMalformed(path.name, f"not JSON: {str(error)[:100]}") from error
     if not isinstance(content, dict):
         raise SettingsMalformed(path.name, "not a JSON object")
     return content
@@ -122,6 +140,25 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
     Raises:
         FileMissing, FileTruncated, FileTooLarge, HeaderMalformed.
     """
+    header, base, size = _read_json_header(path)
+    if not isinstance(header, dict) or len(header) > TENSORS_MAX:
+        raise HeaderMalformed(path.name, f"header is no object of at most {TENSORS_MAX} tensors")
+    header.pop("__metadata__", None)
+    entries = {name: _entry(path, name, value, base) for name, value in header.items()}
+    end = base
+    for entry in sorted(entries.values(), key=lambda one: (one.start, one.size_bytes)):
+        if entry.start != end:
+            raise HeaderMalformed(path.name, f"tensors overlap or leave a gap at byte {entry.start}")
+        end += entry.size_bytes
+    if end > size:
+        raise FileTruncated(path.name, f"{size} bytes, tensors end at {end}")
+    if end < size:
+        raise HeaderMalformed(path.name, f"{size - end} bytes behind the tensors")
+    return entries
+
+
+def _read_json_header(path: Path) -> tuple[object, int, int]:
+    """Return the header, where the tensors begin, and the file's size."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -136,23 +173,9 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
     if len(raw) != length:
         raise FileTruncated(path.name, f"header of {length} bytes, {len(raw)} there")
     try:
-        header = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise HeaderMalformed(path.name, f"header is not JSON: {type(error).__name__}") from error
-    if not isinstance(header, dict) or len(header) > TENSORS_MAX:
-        raise HeaderMalformed(path.name, f"header is no object of at most {TENSORS_MAX} tensors")
-    header.pop("__metadata__", None)
-    entries = {name: _entry(path, name, value, 8 + length) for name, value in header.items()}
-    end = 8 + length
-    for entry in sorted(entries.values(), key=lambda one: (one.start, one.size_bytes)):
-        if entry.start != end:
-            raise HeaderMalformed(path.name, f"tensors overlap or leave a gap at byte {entry.start}")
-        end += entry.size_bytes
-    if end > size:
-        raise FileTruncated(path.name, f"{size} bytes, tensors end at {end}")
-    if end < size:
-        raise HeaderMalformed(path.name, f"{size - end} bytes behind the tensors")
-    return entries
+        return parse_json(raw), 8 + length, size
+    except ValueError as error:
+        raise HeaderMalformed(path.name, f"header is not JSON: {str(error)[:100]}") from error
 
 
 def _entry(path: Path, name: str, value: object, base: int) -> TensorEntry:
@@ -162,7 +185,7 @@ def _entry(path: Path, name: str, value: object, base: int) -> TensorEntry:
     dtype, shape, offsets = value.get("dtype"), value.get("shape"), value.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise HeaderMalformed(what, f"dtype {str(dtype)[:20]}, not one of {', '.join(DTYPES)}")
-    if not _counts(shape) or len(shape) > RANK_MAX:
+    if not _counts(shape):
         raise HeaderMalformed(what, f"shape is no list of at most {RANK_MAX} sizes up to {DIMENSION_MAX}")
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(at) is int and at >= 0 for at in offsets):
         raise HeaderMalformed(what, "data_offsets are no pair of numbers")
@@ -172,8 +195,9 @@ def _entry(path: Path, name: str, value: object, base: int) -> TensorEntry:
     return TensorEntry(path, dtype, tuple(shape), base + offsets[0], wanted)
 
 
-def _counts(shape: Any) -> bool:
-    return isinstance(shape, list) and all(type(size) is int and 0 <= size <= DIMENSION_MAX for size in shape)
+def _counts(shape: object) -> TypeGuard[list[int]]:
+    fits = isinstance(shape, list) and len(shape) <= RANK_MAX
+    return fits and all(type(size) is int and 0 <= size <= DIMENSION_MAX for size in cast("list[object]", shape))
 
 
 def read_folder(folder: Path) -> dict[str, TensorEntry]:

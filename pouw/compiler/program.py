@@ -35,7 +35,8 @@ class Node:
     """One step of the program."""
 
     kind: str
-    """Of: ids, rows, embedding, positions, linear, norm, activation, add, affine, attention, mean, first, normalize."""
+    """Of: ids, rows, embedding, positions, linear, norm, activation, add, gate (a product of two), affine, attention,
+    mean, first, normalize."""
     label: str
     sources: tuple[int, ...] = ()
     """Nodes read, by index; all earlier."""
@@ -103,25 +104,27 @@ def evaluate(program: Program, inputs: Mapping[str, Array], observe: Observe | N
 
     inputs: ids int[rows], rows float[rows, width].
     """
-    values: list[Float] = []
+    values: list[NDArray[np.floating]] = []
     for index, node in enumerate(program.nodes):
-        if node.kind in {"ids", "rows"}:
-            value = np.asarray(inputs[node.label])
+        if node.kind == "ids":
+            value = inputs[node.label].astype(np.float64)  # as exact as int32; every other value is float32
+        elif node.kind == "rows":
+            value = inputs[node.label].astype(np.float32)
         else:
             value = _evaluate(node, [values[source] for source in node.sources]).astype(np.float32)
         values.append(value)
         if observe is not None and node.kind != "ids":
-            observe(index, value)
-    return {name: values[index] for name, index in program.outputs.items()}
+            observe(index, value.astype(np.float32, copy=False))
+    return {name: values[index].astype(np.float32) for name, index in program.outputs.items()}
 
 
-def _evaluate(node: Node, sources: list[Float]) -> NDArray[np.floating]:
+def _evaluate(node: Node, sources: list[NDArray[np.floating]]) -> NDArray[np.floating]:  # noqa: C901  # one table
     x = sources[0]
     match node.kind:
         case "embedding":
             return np.asarray(node.arrays["table"][x.astype(np.int64)])
         case "positions":
-            return x + node.arrays["table"][: len(x)]
+            return np.asarray(x + node.arrays["table"][: len(x)])
         case "linear":
             return np.asarray(x @ node.arrays["weight"].T + node.arrays["bias"])  # (m, k) @ (k, n) -> (m, n)
         case "norm":
@@ -131,13 +134,15 @@ def _evaluate(node: Node, sources: list[Float]) -> NDArray[np.floating]:
         case "activation":
             return ACTIVATIONS[node.function](x)
         case "add":
-            return x + sources[1]
+            return np.asarray(x + sources[1])
+        case "gate":
+            return np.asarray(x * sources[1])
         case "affine":
             return np.asarray(x * node.arrays["factor"] + node.arrays["offset"])
         case "attention":
-            return _attention(node, *sources)
+            return _attention(node, *(source.astype(np.float32) for source in sources))
         case "mean":
-            return x.mean(axis=0, keepdims=True)
+            return np.asarray(x.mean(axis=0, keepdims=True))
         case "first":
             return x[:1]
         case "normalize":

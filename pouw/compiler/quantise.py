@@ -6,9 +6,11 @@ operator by itself (a change of fixed point, a mean that stays a matrix) is writ
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import log2
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chain.errors import OutOfRange
 from pouw.compiler.assemble import Assembly, Built, Handle
@@ -259,6 +261,12 @@ class _Lowering:
         x, y = (self.at(source, Format(scale)) for source in node.sources)
         self.wide[index] = (self.assembly.add("add", x, y), scale)
 
+    def _gate(self, index: int, node: Node) -> None:
+        (x, x_scale), (y, y_scale) = (self.int16(source) for source in node.sources)
+        shift = min(30, max(1, round(log2(x_scale * y_scale / self.formats[index].scale))))
+        form = Format(x_scale * y_scale / 2.0**shift)
+        self.narrow[index][form] = self.assembly.add("gated_product", x, y, attributes=(shift,))
+
     def _affine(self, index: int, node: Node) -> None:
         handle, scale = self.int32(node.sources[0])
         form = self.formats[index]
@@ -339,7 +347,7 @@ def _multipliers(exact: Float64, bound: int) -> tuple[Tensor, int]:
     return _integers("multiplier", exact * 2.0**shift, np.int32), shift
 
 
-def _integers(what: str, x: Float64, dtype: type[np.signedinteger]) -> Tensor:
+def _integers(what: str, x: NDArray[np.floating], dtype: type[np.signedinteger]) -> Tensor:
     rounded = np.rint(np.asarray(x, dtype=np.float64))
     bound = np.iinfo(dtype).max
     largest = float(np.abs(rounded).max(initial=0.0))

@@ -100,7 +100,7 @@ def attention_formats(node: Node, largest: Mapping[int, Float]) -> tuple[Format,
     return Format(queries * factor, limit), Format(keys, limit), Format(choose_scale(v, limit), limit), shift
 
 
-def plan_formats(program: Program, largest: Mapping[int, Float]) -> dict[int, Format]:
+def plan_formats(program: Program, largest: Mapping[int, Float]) -> dict[int, Format]:  # noqa: C901  # one pass
     """Return the int16 format of each node; operands of one sum share theirs where they may."""
     readers = program.readers()
     fixed: dict[int, Format] = {}
@@ -119,11 +119,10 @@ def plan_formats(program: Program, largest: Mapping[int, Float]) -> dict[int, Fo
             if set(readers[node.sources[0]]) == {index}:
                 fixed[node.sources[0]] = before
         elif node.kind == "attention":
-            formats = attention_formats(node, largest)
-            for source, wanted in zip(node.sources, formats, strict=False):
-                if readers[source] == [index]:
-                    fixed[source] = wanted
-            fixed[index] = Format(formats[2].scale)
+            q, k, v, _ = attention_formats(node, largest)
+            own = zip(node.sources, (q, k, v), strict=True)
+            fixed.update((source, form) for source, form in own if readers[source] == [index])
+            fixed[index] = Format(v.scale)
         elif node.kind in {"add", "mean", "first"}:
             if node.kind == "add":
                 parent[root(node.sources[0])] = root(node.sources[1])
@@ -135,7 +134,7 @@ def plan_formats(program: Program, largest: Mapping[int, Float]) -> dict[int, Fo
             source = node.sources[0]
             peak[source] = max(peak[source], float(np.abs(node.arrays["table"]).max()))
     groups: dict[int, float] = {}
-    for index in peak:
+    for index, value in peak.items():
         if index not in fixed:
-            groups[root(index)] = max(groups.get(root(index), 0.0), peak[index])
+            groups[root(index)] = max(groups.get(root(index), 0.0), value)
     return {index: fixed[index] if index in fixed else Format(choose_scale(groups[root(index)])) for index in peak}

@@ -1,0 +1,187 @@
+"""PyTorch modules become exact graphs; what has no exact operator is named with its source line."""
+
+import json
+import textwrap
+
+import numpy as np
+import pytest
+
+from hyperdust import compile as c
+from hyperdust import graph as g
+from pouw.compiler import export
+
+torch = pytest.importorskip("torch", reason="torch is an extra: pip install 'hyperdust[compile]'")
+nn = torch.nn
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch's own
+
+
+class Encoder(nn.Module):
+    def __init__(self, *, norm_first):
+        super().__init__()
+        self.words = nn.Embedding(50, 32)
+        self.places = nn.Embedding(40, 32)
+        layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True, norm_first=norm_first, activation="gelu")
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, ids):
+        x = self.words(ids) + self.places(torch.arange(ids.shape[1]))
+        return self.head(self.encoder(x).mean(1))
+
+
+class PackedHeads(nn.Module):
+    """Queries, keys and values in one layer, attention written out, a class token."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(50, 32)
+        self.places = nn.Parameter(torch.randn(1, 24, 32))
+        self.norm = nn.LayerNorm(32)
+        self.qkv = nn.Linear(32, 96)
+        self.out = nn.Linear(32, 32, bias=False)
+        self.head = nn.Linear(32, 5)
+
+    def forward(self, ids):
+        x = self.words(ids)
+        batch, rows, width = x.shape
+        x = x + self.places[:, :rows]
+        q, k, v = self.qkv(self.norm(x)).reshape(batch, rows, 3, 4, 8).permute(2, 0, 3, 1, 4)
+        mixed = (q @ k.transpose(-2, -1) * 8**-0.5).softmax(-1) @ v
+        x = x + self.out(mixed.transpose(1, 2).reshape(batch, rows, width))
+        return torch.tanh(self.head(x[:, 0]))
+
+
+def ids(*lengths):
+    torch.manual_seed(3)
+    return [(torch.randint(0, 50, (1, length)),) for length in lengths]
+
+
+def rows(count, width):
+    torch.manual_seed(3)
+    return [(torch.randn(8, width),) for _ in range(count)]
+
+
+def gated():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.both = nn.Linear(16, 64)
+            self.down = nn.Linear(32, 16)
+
+        def forward(self, x):
+            gate, up = self.both(x).chunk(2, dim=-1)
+            return x + self.down(nn.functional.silu(gate) * up)
+
+    return Gated()
+
+
+CASES = {
+    "mlp": lambda: (nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 4)), 0),
+    "tanh_gelu": lambda: (nn.Sequential(nn.Linear(16, 32), nn.GELU(approximate="tanh"), nn.Linear(32, 4)), 0),
+    "batch_norm": lambda: (
+        nn.Sequential(nn.Linear(16, 64), nn.BatchNorm1d(64), nn.Tanh(), nn.Linear(64, 64), nn.SiLU(), nn.LayerNorm(64)),
+        0,
+    ),
+    "sigmoid": lambda: (nn.Sequential(nn.LayerNorm(16), nn.Sigmoid(), nn.Dropout(0.1), nn.Linear(16, 4)), 0),
+    "gated": lambda: (gated(), 0),
+    "post_norm": lambda: (Encoder(norm_first=False), 1),
+    "pre_norm": lambda: (Encoder(norm_first=True), 1),
+    "packed_heads": lambda: (PackedHeads(), 1),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_modules_stay_close_and_dynamic(name, tmp_path):
+    torch.manual_seed(0)
+    module, takes_ids = CASES[name]()
+    examples = ids(7, 12, 20, 5, 3, 9, 11, 16) if takes_ids else rows(8, 16)
+    exported = export.export_module(module, examples)
+    assert exported.program.fixed_rows is None
+    options = c.Options(name, tmp_path)
+    report = c._finish(options, name, exported.program, exported.inputs, exported.expected, lambda *_: None)
+    assert report["fidelity"]["cosine_min"] > 0.999
+    one, numpy = (g.run(str(tmp_path), backend=backend) for backend in ("numpy", "numpy"))
+    assert one["trace_root"] == numpy["trace_root"]
+
+
+def write_module(folder, source):
+    path = folder / "model.py"
+    path.write_text("import torch\n" + textwrap.dedent(source))
+    return path
+
+
+def test_a_file_with_a_class_compiles_and_runs(tmp_path):
+    path = write_module(
+        tmp_path,
+        """
+        class Small(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                torch.manual_seed(0)
+                self.layer = torch.nn.Linear(6, 3)
+                self.example_inputs = [torch.randn(4, 6) for _ in range(8)]
+
+            def forward(self, x):
+                return self.layer(x).relu()
+        """,
+    )
+    report = c.compile_source(c.Options(f"{path}:Small", tmp_path / "out"))
+    assert report["fidelity"]["cosine_min"] > 0.999
+    (tmp_path / "x.json").write_text(json.dumps([[1, 0, 0, 0, 0, 0.25]]))
+    found = g.run(str(tmp_path / "out"), input_file=tmp_path / "x.json", backend="numpy")
+    assert np.array(found["output"]).shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("return torch.fft.rfft(x).abs()", r"fft_rfft.*model\.py:\d+: return torch\.fft"),
+        ("return torch.softmax(x, -1)", r"softmax.*logits.*model\.py"),
+        ("return x[:, :3]", r"only linear layers split.*model\.py"),
+        ("return x[1:]", r"slice.*rows.*model\.py"),
+        ("return x.sort().values", r"sort.*model\.py"),
+        ("return x / x.sum()", r"(sum|div).*model\.py"),
+        ("return x.mean(-1, keepdim=True)", r"mean over rows.*model\.py"),
+    ],
+)
+def test_what_has_no_exact_operator_is_named_with_its_line(tmp_path, body, reason):
+    path = write_module(
+        tmp_path,
+        f"""
+        class Bad(torch.nn.Module):
+            def forward(self, x):
+                {body}
+
+        def make():
+            return Bad(), torch.randn(4, 8)
+        """,
+    )
+    with pytest.raises(export.UnmappableOperator, match=reason):
+        c.compile_source(c.Options(f"{path}:make", tmp_path / "out"))
+
+
+def test_causal_attention_and_masks_are_named():
+    class Causal(nn.Module):
+        def forward(self, x):
+            return nn.functional.scaled_dot_product_attention(x, x, x, is_causal=True)
+
+    with pytest.raises(export.UnmappableOperator, match="causal"):
+        export.export_module(Causal(), [(torch.randn(1, 4, 8),)])
+
+
+def test_sources_that_fail_are_named(tmp_path):
+    path = write_module(tmp_path, "def number():\n    return 3\n\ndef fails():\n    raise KeyError('gone')\n")
+    for name, reason in (("number", "gives int"), ("fails", "KeyError"), ("absent", "AttributeError")):
+        with pytest.raises(c.SourceFailed, match=reason):
+            c.compile_source(c.Options(f"{path}:{name}", tmp_path / "out"))
+    with pytest.raises(c.SourceFailed, match="no such file"):
+        c.compile_source(c.Options(f"{tmp_path}/absent.py:x", tmp_path / "out"))
+    path.write_text("import torch\nmake = torch.nn.Linear(2, 2)\n")
+    with pytest.raises(c.CalibrationUnreadable, match="example inputs"):
+        c.compile_source(c.Options(f"{path}:make", tmp_path / "out"))
+
+
+def test_inputs_that_no_graph_takes_are_named():
+    for example in (torch.randn(2, 3, 8), torch.zeros(4, 8, dtype=torch.bool), torch.randn(8)):
+        with pytest.raises(export.InputUnsupported):
+            export.export_module(nn.Linear(8, 8), [(example,)])
