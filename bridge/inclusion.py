@@ -189,18 +189,15 @@ def compute_branch_root(branch: Branch, txid: bytes) -> bytes:
         raise TransactionCountWrong("transactions", branch.count, f"1 to {MAX_TRANSACTIONS}")
     if branch.index >= branch.count:
         raise IndexOutsideTree("index", branch.index, f"below {branch.count}")
-    node, position, left = txid, branch.index, list(branch.siblings)
-    for level in range(_top_level(branch.count)):
-        if position ^ 1 >= _width(branch.count, level):
-            node = _join(node, None)
-        elif not left:
-            break
-        else:
-            sibling = left.pop(0)
-            node = _join(sibling, node) if position & 1 else _join(node, sibling)
-        position >>= 1
-    if left or len(branch.siblings) != (wanted := _siblings(branch.index, branch.count)):
+    if len(branch.siblings) != (wanted := _siblings(branch.index, branch.count)):
         raise IndexOutsideTree("siblings", len(branch.siblings), wanted)
+    node, position, siblings = txid, branch.index, iter(branch.siblings)
+    for level in range(_top_level(branch.count)):
+        if position & 1:
+            node = _join(next(siblings), node)
+        else:
+            node = _join(node, next(siblings) if position + 1 < _width(branch.count, level) else None)
+        position >>= 1
     return node
 
 
@@ -234,9 +231,12 @@ class _Walk:
         leads = self._tree.flags[self._bits >> 3] >> (self._bits & 7) & 1
         self._bits += 1
         if level and leads:
+            known = len(self.proven)
             left = self.visit(level - 1, 2 * position)
             has_right = 2 * position + 1 < _width(self._tree.count, level - 1)
             node = _join(left, self.visit(level - 1, 2 * position + 1) if has_right else None)
+            if len(self.proven) == known:
+                raise TreeMalformed("partial tree", "a flag leads to nothing that is proven")
         else:
             if self._hashes == len(self._tree.hashes):
                 raise TreeMalformed("partial tree", "hashes end early")
