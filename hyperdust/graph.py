@@ -222,11 +222,17 @@ def input_bytes(name: str, text: str | None, input_file: Path | None) -> JobInpu
     """Return what a job's request carries for a text or a file.
 
     Raises:
-        UnknownGraph, WeightsMissing, InputUnreadable, SymbolOutOfRange.
+        UnknownGraph, WeightsMissing, InputUnreadable, SymbolOutOfRange, AnswerTooLarge.
     """
     loaded = load_graph(name)
-    inputs, symbols = _question(loaded, text, input_file)
+    if graph_scene.is_render(loaded.graph) and text is None and input_file is None:
+        inputs = graph_scene.job_example(loaded.files, name)
+        symbols = symbols_of(loaded.graph, inputs)
+    else:
+        inputs, symbols = _question(loaded, text, input_file)
     loaded.graph.check_symbols(symbols)
+    if graph_scene.is_render(loaded.graph):
+        graph_scene.check_answer_fits(inputs)
     data = encode_tensors([inputs[port.name] for port in loaded.graph.inputs])
     return JobInput(data, tuple(symbols[symbol.name] for symbol in loaded.graph.symbols))
 

@@ -30,6 +30,8 @@ INPUTS: Final = ("view", "rows", "columns")
 VIEW_KEY: Final = "example.view"
 TURN: Final = 2**16
 FIELDS: Final = ("yaw", "pitch", "distance", "light_yaw", "light_pitch", "width", "height")
+ANSWER_MAX: Final = 8_192  # JobMarket.submit's bound
+JOB_SIDE: Final = 48
 CHECKED_VIEWS: Final = 6
 CHECKED_SIDE: Final = 256
 WINDOW: Final = ("left", "top", "columns", "rows")
@@ -37,6 +39,10 @@ WINDOW: Final = ("left", "top", "columns", "rows")
 
 class ViewUnreadable(NodeFault):
     """An input file is no view of a scene."""
+
+
+class AnswerTooLarge(NodeFault):
+    """A picture has more bytes than a job's answer may have: nobody could submit it."""
 
 
 class ConstantsMissing(NodeFault):
@@ -80,6 +86,31 @@ def example(folder: Path, name: str) -> dict[str, Tensor]:
         ConstantsMissing.
     """
     return whole_frame(_example_view(folder, name))
+
+
+def job_example(folder: Path, name: str) -> dict[str, Tensor]:
+    """Return the input of the scene's own view on a frame that a job can answer.
+
+    Raises:
+        ConstantsMissing.
+    """
+    view = _example_view(folder, name)
+    view[WIDTH:] = JOB_SIDE
+    return whole_frame(view)
+
+
+def check_answer_fits(inputs: Mapping[str, Tensor]) -> None:
+    """Refuse a window whose picture is too large for a job.
+
+    Raises:
+        AnswerTooLarge.
+    """
+    height, width = len(inputs["rows"]), len(inputs["columns"])
+    if 3 * width * height > ANSWER_MAX:
+        raise AnswerTooLarge(
+            f"{width} x {height} pixels are {3 * width * height:,} bytes; a job's answer has at most {ANSWER_MAX:,}: "
+            "ask for a smaller frame, or for parts of it (left, top, columns, rows)"
+        )
 
 
 def whole_frame(view: NDArray[np.int32]) -> dict[str, Tensor]:

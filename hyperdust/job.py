@@ -137,7 +137,9 @@ def graphs_on_chain(client: RpcClient) -> dict[str, bytes]:
 
 
 def show_output(output: Any, values: int = 6) -> str:
-    """The first numbers of an output, and how many there are."""
+    """The first numbers of an output, and how many there are; a picture's size."""
+    if isinstance(output, dict) and "shape" in output:
+        return f"{output['dtype']}{output['shape']}"
     flat = list(_flatten(output))
     more = f" … {len(flat)} values" if len(flat) > values else ""
     return f"[{', '.join(str(value) for value in flat[:values])}{more}]"

@@ -30,7 +30,8 @@ def graph_run(
         str | None, typer.Option("--text", help="Words to answer. Default: the graph's own example.")
     ] = None,
     input_file: Annotated[
-        Path | None, typer.Option("--input", metavar="FILE", help="Input tensors as raw little-endian bytes.")
+        Path | None,
+        typer.Option("--input", metavar="FILE", help="Input tensors as raw little-endian bytes; for a render, JSON."),
     ] = None,
     backend: Annotated[str, typer.Option("--backend", help="See `hyperdust graph backends`.")] = "native",
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write a render's image, as PNG.")] = None,

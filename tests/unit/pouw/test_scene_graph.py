@@ -161,6 +161,21 @@ def test_graph_run_writes_the_picture_that_it_prints(tmp_path):
     assert graph.decode_outputs(NAME, job.symbols, pixels.tobytes()) == found["output"]
 
 
+def test_a_job_asks_for_no_more_than_can_be_answered(tmp_path):
+    own = graph.input_bytes(NAME, None, None)
+    assert own.symbols == (48, 48)
+    for view, fits in (({"width": 52, "height": 52}, True), ({"width": 53, "height": 52}, False), ({}, False)):
+        (tmp_path / "view.json").write_text(json.dumps(view))
+        if fits:
+            assert graph.input_bytes(NAME, None, tmp_path / "view.json").symbols == (52, 52)
+        else:
+            with pytest.raises(graph_scene.AnswerTooLarge, match="8,192"):
+                graph.input_bytes(NAME, None, tmp_path / "view.json")
+    part = {"width": 512, "height": 512, "left": 100, "top": 200, "columns": 64, "rows": 40}
+    (tmp_path / "view.json").write_text(json.dumps(part))
+    assert graph.input_bytes(NAME, None, tmp_path / "view.json").symbols == (40, 64)
+
+
 def test_a_picture_that_cannot_be_written_is_named(tmp_path):
     pixels = np.zeros((2, 2, 3), dtype=np.uint8)
     with pytest.raises(graph_scene.ImageUnwritable, match="no-such-folder"):
