@@ -163,6 +163,18 @@ def describe_output(tensor: Tensor) -> Any:
     return {"shape": list(tensor.shape), "dtype": "uint8", "data": data}
 
 
+def write_described(output: Any, path: Path) -> None:
+    """Write an image as `describe_output` says it.
+
+    Raises:
+        ImageUnwritable.
+    """
+    if not isinstance(output, dict):
+        raise ImageUnwritable(f"{path}: the output is no image")
+    pixels = np.frombuffer(base64.b64decode(output["data"]), dtype=output["dtype"]).reshape(output["shape"])
+    write_image(pixels, path)
+
+
 def write_image(image: Tensor, path: Path) -> None:
     """Write uint8[height, width, 1, 3 or 4] as a PNG.
 

@@ -67,6 +67,7 @@ def ask(
     wait: Annotated[Wait, typer.Option("--wait", help="claimed: answered; final: past every dispute.")] = Wait.CLAIMED,
     max_fee: Annotated[str, typer.Option("--max-fee", metavar="BTC", help="What the answer may cost.")] = "0.00001",
     timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait at most.")] = 300.0,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write a render's image, as PNG.")] = None,
     keystore: Keystore = None,
     key: Key = None,
     password_file: PasswordFile = None,
@@ -78,8 +79,9 @@ def ask(
     Examples:
       hyperdust job ask --graph minilm --text "Bitcoin is electronic cash"
       hyperdust job ask --graph minilm --text "Bitcoin is electronic cash" --wait final --json
+      hyperdust job ask --graph render_island --out island.png
     """
-    from hyperdust import job
+    from hyperdust import graph_scene, job
     from hyperdust.graph import input_bytes
     from hyperdust.rpc_client import RpcClient
     from hyperdust.wallet import load_account, parse_address, parse_btc, show_btc
@@ -101,11 +103,13 @@ def ask(
             timeout_s=timeout,
             say=say,
         )
+    if out is not None:
+        graph_scene.write_described(answer.output, out)
     emit(
         answer.as_json(),
         as_json=as_json,
         text=f"job {answer.job}: {answer.status}, answered in block {answer.block} by {answer.provider}, "
-        f"{show_btc(answer.fee_wei)}\ntrace root {answer.trace_root}\n{job.show_output(answer.output)}",
+        f"{show_btc(answer.fee_wei)}\ntrace root {answer.trace_root}\n{answer.summary()}",
     )
 
 

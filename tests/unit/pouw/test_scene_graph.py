@@ -155,6 +155,10 @@ def test_graph_run_writes_the_picture_that_it_prints(tmp_path):
     assert found["output"]["dtype"] == "uint8"
     pixels = np.frombuffer(base64.b64decode(found["output"]["data"]), dtype=np.uint8).reshape(32, 48, 3)
     assert np.array_equal(np.asarray(image.open(tmp_path / "view.png")), pixels)
+    graph_scene.write_described(found["output"], tmp_path / "again.png")
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "view.png").read_bytes()
+    with pytest.raises(graph_scene.ImageUnwritable):
+        graph_scene.write_described([1, 2], tmp_path / "again.png")
     job = graph.input_bytes(NAME, None, tmp_path / "view.json")
     assert job.symbols == (32, 48)
     assert len(job.data) == 28 + 2 * (32 + 48)
