@@ -250,6 +250,18 @@ def decode_outputs(name: str, symbols: Sequence[int], data: bytes) -> Any:
     return outputs[0] if len(outputs) == 1 else outputs
 
 
+def text_of(name: str, output: Any) -> str | None:
+    """Return what a language model's output tokens say; None for other graphs.
+
+    Raises:
+        UnknownGraph.
+    """
+    loaded = load_graph(name)
+    if not graph_text.is_text(loaded.graph):
+        return None
+    return graph_text.decode_text(loaded.files, loaded.graph, output)
+
+
 def run(
     name: str,
     *,

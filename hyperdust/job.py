@@ -55,6 +55,8 @@ class Answer:
     trace_root: str | None
     output: Any
     fee_wei: int
+    text: str | None = None
+    """What a language model said."""
 
     def as_json(self) -> dict[str, Any]:
         """As `job ask --json` prints it."""
@@ -67,7 +69,12 @@ class Answer:
             "trace_root": self.trace_root,
             "output": self.output,
             "fee_wei": self.fee_wei,
+            **({} if self.text is None else {"text": self.text}),
         }
+
+    def summary(self) -> str:
+        """What a person wants to see of the output."""
+        return self.text if self.text is not None else show_output(self.output)
 
 
 def ask(
@@ -216,18 +223,20 @@ def _why_waiting(client: RpcClient, job: int, status: str) -> str:
 
 
 def _answer(client: RpcClient, job: int, found: Mapping[str, Any], question: Question) -> Answer:
-    from hyperdust.graph import decode_outputs  # noqa: PLC0415  # loads the graph's description
+    from hyperdust.graph import decode_outputs, text_of  # noqa: PLC0415  # loads the graph's description
 
     raw = _view(client, "JobMarket", "output_of", job)[0]
     claimed = next((step for step in found["transitions"] if step["state"] == "claimed"), None)
+    output = decode_outputs(question.graph, question.symbols, raw)
     return Answer(
         job=job,
         status="final" if found["status"] == "final" else "claimed",
         provider=str(_view(client, "JobMarket", "provider_of", job)[0]),
         block=_number(claimed["block"]) if claimed else client.quantity("eth_blockNumber"),
         trace_root=found.get("trace_root"),
-        output=decode_outputs(question.graph, question.symbols, raw),
+        output=output,
         fee_wei=question.fee,
+        text=text_of(question.graph, output),
     )
 
 
