@@ -1,16 +1,18 @@
 """Which backends exist, and the self-test that each passes before it may serve."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from chain.errors import NodeFault
-from pouw.backends import cases_decoder, cases_encoder, cases_scene, cases_vision
+from pouw.backends import cases_decoder, cases_encoder, cases_scene, cases_subgraph, cases_vision
 from pouw.backends.cases_encoder import Case
 from pouw.backends.native import NativeBackend
 from pouw.backends.reference import NumpyBackend
 from pouw.execution import Backend
+from pouw.hypergraph import Constant, Subgraph, SubgraphInput
 from pouw.operators.rules import RULE_BY_NAME
+from pouw.operators.types import Tensor
 
 
 def _torch(device: str) -> Callable[[], Backend]:
@@ -71,7 +73,7 @@ def list_backends() -> tuple[list[str], dict[str, str]]:
 
 
 def check_backend(backend: Backend) -> None:
-    """Compare every operator with its definition on full-range operands.
+    """Compare every operator with its definition on full-range operands, and whole subgraphs where it runs them.
 
     Raises:
         BackendWrong: names the operator.
@@ -79,10 +81,39 @@ def check_backend(backend: Backend) -> None:
     for name, tensors, attributes in all_cases():
         rule = RULE_BY_NAME[name]
         expected = rule.compute(tensors, attributes)
-        got = backend.compute(rule, tensors, attributes)
-        if got.dtype != expected.dtype or got.shape != expected.shape or not np.array_equal(got, expected):
-            wrong = int((got != expected).sum()) if got.shape == expected.shape else expected.size
-            raise BackendWrong(f"backend {backend.name}: {name} differs in {wrong} of {expected.size} values")
+        _compare(backend, name, backend.compute(rule, tensors, attributes), expected)
+    run_subgraph = getattr(backend, "run_subgraph", None)
+    if run_subgraph is None:
+        return
+    subgraph, constants = cases_subgraph.subgraph()
+    for x in cases_subgraph.inputs():
+        made = run_definitions(subgraph, (x,), constants)
+        found = run_subgraph(subgraph, (x,), constants)
+        for output, got in zip(subgraph.outputs, found, strict=True):
+            _compare(backend, f"subgraph output {output.port.name}", got, made[output.operator])
+
+
+def run_definitions(
+    subgraph: Subgraph, inputs: tuple[Tensor, ...], constants: Mapping[bytes, Tensor]
+) -> tuple[Tensor, ...]:
+    """Return the output of every operator of a subgraph, by definition."""
+    made: list[Tensor] = []
+    for operator in subgraph.operators:
+        tensors = []
+        for reference in operator.tensors:
+            if isinstance(reference, Constant):
+                tensors.append(constants[reference.root])
+            else:
+                source = inputs if isinstance(reference, SubgraphInput) else made
+                tensors.append(source[reference.index])
+        made.append(operator.rule.compute(tensors, operator.attributes))
+    return tuple(made)
+
+
+def _compare(backend: Backend, what: str, got: Tensor, expected: Tensor) -> None:
+    if got.dtype != expected.dtype or got.shape != expected.shape or not np.array_equal(got, expected):
+        wrong = int((got != expected).sum()) if got.shape == expected.shape else expected.size
+        raise BackendWrong(f"backend {backend.name}: {what} differs in {wrong} of {expected.size} values")
 
 
 def self_test_cases() -> tuple[Case, ...]:

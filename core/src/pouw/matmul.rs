@@ -286,8 +286,8 @@ fn pack(py: Python<'_>, b_transposed: &PyReadonlyArray2<'_, i8>) -> PyResult<Pac
 
 /// Weights in the kernel's layout, packed once.
 #[pyclass(frozen)]
-struct PackedWeights {
-    packed: Packed,
+pub struct PackedWeights {
+    pub packed: Packed,
     rows: Pool<Vec<u8>>,
 }
 

@@ -4,17 +4,19 @@
 //! partial sum is an integer below 2^53, so the result does not depend on the order and no bit is lost.
 
 use numpy::{
-    PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
+    Element, PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
     PyReadonlyArray3, PyUntypedArrayMethods,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use rayon::prelude::*;
 
+use attention::{Columns, KEYS_MAX, Keys, Powers, Scratch, Values};
+
 /// Below this many elements an operator stays on the calling thread.
 const SERIAL: usize = 1 << 15;
 const FACTOR_MAX: i16 = 256;
-const NORM_INPUT_MAX: i64 = 1 << 16;
+const NORM_INPUT_MAX: i32 = 1 << 16;
 
 /// One row's loop, compiled for the vector units that the machine may have.
 macro_rules! versions {
@@ -44,6 +46,9 @@ macro_rules! versions {
         }
     };
 }
+
+mod attention;
+mod fused;
 
 #[inline(always)]
 fn round_shift(x: i64, n: u32) -> i64 {
@@ -81,21 +86,43 @@ versions! {
 }
 
 versions! {
-    fn quantize_row(x: &[i16], factors: &[i16], reciprocal: i64, q_max: i64, out: &mut [i8]) {
+    /// `out = clamp(rsh(x * factor * reciprocal, 30)) ^ flip`.
+    fn quantize_any(x: &[i16], factors: &[i16], reciprocal: i64, q_max: i64, flip: u8, out: &mut [u8]) {
         for ((&value, &factor), to) in x.iter().zip(factors).zip(out) {
             let wide = i64::from(i32::from(value) * i32::from(factor));
             let q = round_shift(wide.wrapping_mul(reciprocal), 30);
-            *to = q.clamp(-q_max, q_max) as i8;
+            *to = q.clamp(-q_max, q_max) as u8 ^ flip;
         }
     }
 }
 
 versions! {
+    /// The same where the reciprocal fits 32 bits: one multiplication of 32 by 32.
+    fn quantize_narrow(x: &[i16], factors: &[i16], reciprocal: i32, q_max: i64, flip: u8, out: &mut [u8]) {
+        for ((&value, &factor), to) in x.iter().zip(factors).zip(out) {
+            let wide = i64::from(i32::from(value) * i32::from(factor)) * i64::from(reciprocal);
+            let q = (round_shift(wide, 30) as i32).clamp(-(q_max as i32), q_max as i32);
+            *to = q as u8 ^ flip;
+        }
+    }
+}
+
+/// One row in int8, each with `flip` turned: 0x80 makes it the product's offset operand.
+fn quantize_row(x: &[i16], factors: &[i16], maximum: i32, q_max: i64, flip: u8, out: &mut [u8]) {
+    let reciprocal = (q_max << 30) / i64::from(maximum);
+    // |x * factor| <= 2^23 and a reciprocal below 2^31: the shifted product is below 2^24
+    match i32::try_from(reciprocal) {
+        Ok(reciprocal) => quantize_narrow(x, factors, reciprocal, q_max, flip, out),
+        Err(_) => quantize_any(x, factors, reciprocal, q_max, flip, out),
+    }
+}
+
+versions! {
     fn rescale_row(
-        product: &[i32], maximum: i64, multipliers: &[i32], bias: &[i32], shift: u32, limit: i64, out: &mut [i16],
+        product: &[i32], maximum: i32, multipliers: &[i32], bias: &[i32], shift: u32, limit: i64, out: &mut [i16],
     ) {
         for (((&value, &multiplier), &bias), to) in product.iter().zip(multipliers).zip(bias).zip(out) {
-            let wide = i64::from(value).wrapping_mul(maximum).wrapping_mul(i64::from(multiplier));
+            let wide = (i64::from(value) * i64::from(maximum)).wrapping_mul(i64::from(multiplier));
             *to = clamp16(round_shift(wide, shift).wrapping_add(i64::from(bias)), limit);
         }
     }
@@ -110,22 +137,23 @@ versions! {
 }
 
 versions! {
+    /// Width 1,024 at most: centered values fit int32, and so does y (|y| <= 2^20 whatever v is).
     fn layer_norm_row(v: &[i32], gamma: &[i32], beta: &[i32], scaled_root: i64, out: &mut [i16]) {
-        let n = v.len() as i64;
-        let mut sum = 0i64;
+        let (n, most) = (v.len() as i32, NORM_INPUT_MAX);
+        let mut sum = 0i32;
         for &value in v {
-            sum += i64::from(value).clamp(-NORM_INPUT_MAX, NORM_INPUT_MAX);
+            sum += value.clamp(-most, most);
         }
         let mut squares = 0i64;
         for &value in v {
-            let centered = n * i64::from(value).clamp(-NORM_INPUT_MAX, NORM_INPUT_MAX) - sum;
-            squares += centered * centered;
+            let centered = n * value.clamp(-most, most) - sum;
+            squares += i64::from(centered) * i64::from(centered);
         }
         let reciprocal = scaled_root / floor_root(squares).max(1);
         for (((&value, &gamma), &beta), to) in v.iter().zip(gamma).zip(beta).zip(out) {
-            let centered = n * i64::from(value).clamp(-NORM_INPUT_MAX, NORM_INPUT_MAX) - sum;
-            let y = round_shift(centered.wrapping_mul(reciprocal), 26);
-            let wide = y.wrapping_mul(i64::from(gamma)).wrapping_add(i64::from(beta));
+            let centered = i64::from(n * value.clamp(-most, most) - sum);
+            let y = round_shift(centered.wrapping_mul(reciprocal), 26) as i32;
+            let wide = i64::from(y) * i64::from(gamma) + i64::from(beta);
             *to = clamp16(round_shift(wide, 16), 32_767);
         }
     }
@@ -160,52 +188,69 @@ fn row_times_matrix(row: &[f64], matrix: &[f64], sums: &mut [f64]) {
     }
 }
 
-versions! {
-    /// One query against all keys of a head, `keys[d][n]`.
-    fn scores_row(query: &[f64], keys: &[f64], shift: u32, sums: &mut [f64], out: &mut [i32]) {
-        row_times_matrix(query, keys, sums);
-        for (&sum, to) in sums.iter().zip(out) {
-            let score = round_shift(sum as i64, shift);
-            *to = score.clamp(-i64::from(i32::MAX), i64::from(i32::MAX)) as i32;
+/// A table of an activation; two bytes more, since it is read by four.
+struct Table(Vec<i16>);
+
+impl Table {
+    /// `table`: 16,384 entries.
+    fn new(table: &[i16]) -> Self {
+        assert!(table.len() == 16_384);
+        let mut held = table.to_vec();
+        held.push(0);
+        Table(held)
+    }
+
+    fn look_up(&self, x: &mut [i16]) {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
+            // SAFETY: the features were found; the table has one entry more than indices reach.
+            unsafe { look_up_wide(&self.0, x) };
+            return;
+        }
+        for value in x {
+            let inside = self.0[(i32::from(*value) + 8192).clamp(0, 16_383) as usize];
+            *value = if *value < -8192 {
+                0
+            } else if *value >= 8192 {
+                *value
+            } else {
+                inside
+            };
         }
     }
 }
 
-versions! {
-    fn softmax_row(scores: &[i32], table: &[i16], out: &mut [i16]) {
-        let mut most = i32::MIN;
-        for &score in scores {
-            most = most.max(score);
-        }
-        for (&score, to) in scores.iter().zip(out) {
-            let below = (most as u32).wrapping_sub(score as u32);
-            let entry = i32::from(table[(below & 1023) as usize]);
-            *to = (entry >> (below >> 10).min(31)) as i16;
-        }
-    }
-}
-
-versions! {
-    /// One query's weights against a head's values, `values[n][d]`.
-    fn mix_row(weights: &[i16], values: &[f64], row: &mut [f64], sums: &mut [f64], out: &mut [i16]) {
-        let mut total = 0i64;
-        for (&weight, to) in weights.iter().zip(row.iter_mut()) {
-            total += i64::from(weight);
-            *to = f64::from(weight);
-        }
-        row_times_matrix(row, values, sums);
-        let reciprocal = (1i64 << 40) / total.max(1);
-        for (&sum, to) in sums.iter().zip(out) {
-            *to = clamp16(round_shift((sum as i64).wrapping_mul(reciprocal), 40), 32_767);
-        }
-    }
-}
-
-versions! {
-    fn lookup_row(x: &[i16], table: &[i16], out: &mut [i16]) {
-        for (&value, to) in x.iter().zip(out) {
-            let inside = table[(i32::from(value) + 8192).clamp(0, 16_383) as usize];
-            *to = if value < -8192 { 0 } else if value >= 8192 { value } else { inside };
+/// # Safety
+/// Needs the features, and 16,385 entries.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn look_up_wide(table: &[i16], x: &mut [i16]) {
+    use std::arch::x86_64::*;
+    assert!(table.len() == 16_385);
+    let n = x.len();
+    // SAFETY: masks keep within x, the clamp within the table.
+    unsafe {
+        for start in (0..n).step_by(16) {
+            let mask = attention::mask_of(n - start);
+            let at: *mut i32 = x.as_mut_ptr().add(start).cast();
+            let packed = if mask == u16::MAX {
+                _mm256_loadu_si256(at.cast())
+            } else {
+                let mut held = [0i16; 16];
+                held[..n - start].copy_from_slice(&x[start..]);
+                _mm256_loadu_si256(held.as_ptr().cast())
+            };
+            let value = _mm512_cvtepi16_epi32(packed);
+            let index = _mm512_add_epi32(value, _mm512_set1_epi32(8192));
+            let index = _mm512_max_epi32(index, _mm512_setzero_si512());
+            let index = _mm512_min_epi32(index, _mm512_set1_epi32(16_383));
+            let entry = _mm512_i32gather_epi32::<2>(index, table.as_ptr().cast());
+            let above = _mm512_cmpge_epi32_mask(value, _mm512_set1_epi32(8192));
+            let entry = _mm512_mask_mov_epi32(entry, above, value);
+            let within = _mm512_cmpge_epi32_mask(value, _mm512_set1_epi32(-8192));
+            let entry = _mm512_maskz_mov_epi32(within, entry);
+            // the low 16 bits are the entry, the high ones the next
+            _mm512_mask_cvtepi32_storeu_epi16(at.cast(), mask, entry);
         }
     }
 }
@@ -297,13 +342,14 @@ fn quantize<'py>(
     check_factors(factors)?;
     within("maximum", maximum.iter().all(|&maximum| maximum >= 1))?;
     within("q_max", (1..=127).contains(&q_max))?;
-    let out = PyArray2::<i8>::zeros(py, [m, n], false);
+    let out = unset2::<i8>(py, [m, n]);
     let mut writable = out.readwrite();
     let to = writable.as_slice_mut()?;
     py.detach(|| {
         each_row(to, n, m * n, |row, to| {
-            let reciprocal = (q_max << 30) / i64::from(maximum[row]);
-            quantize_row(&x[row * n..][..n], factors, reciprocal, q_max, to);
+            // SAFETY: int8 and u8 have one layout.
+            let to = unsafe { std::slice::from_raw_parts_mut(to.as_mut_ptr().cast(), n) };
+            quantize_row(&x[row * n..][..n], factors, maximum[row], q_max, 0, to);
         });
     });
     drop(writable);
@@ -328,15 +374,14 @@ fn rescale<'py>(
     same("bias", bias.len(), n)?;
     within("shift", (1..=62).contains(&shift))?;
     within("limit", (1..=32_767).contains(&limit))?;
-    let out = PyArray2::<i16>::zeros(py, [m, n], false);
+    let out = unset2::<i16>(py, [m, n]);
     let mut writable = out.readwrite();
     let to = writable.as_slice_mut()?;
     py.detach(|| {
         each_row(to, n, m * n, |row, to| {
-            let maximum = i64::from(maximum[row]);
             rescale_row(
                 &product[row * n..][..n],
-                maximum,
+                maximum[row],
                 multipliers,
                 bias,
                 shift,
@@ -359,7 +404,7 @@ fn add<'py>(
     same("rows", y.shape()[0], m)?;
     same("columns", y.shape()[1], n)?;
     let (x, y) = (x.as_slice()?, y.as_slice()?);
-    let out = PyArray2::<i32>::zeros(py, [m, n], false);
+    let out = unset2::<i32>(py, [m, n]);
     let mut writable = out.readwrite();
     let to = writable.as_slice_mut()?;
     py.detach(|| {
@@ -385,7 +430,7 @@ fn layer_norm<'py>(
     same("gamma", gamma.len(), n)?;
     same("beta", beta.len(), n)?;
     within("width", (1..=1024).contains(&n))?;
-    let out = PyArray2::<i16>::zeros(py, [m, n], false);
+    let out = unset2::<i16>(py, [m, n]);
     let mut writable = out.readwrite();
     let to = writable.as_slice_mut()?;
     py.detach(|| {
@@ -424,30 +469,36 @@ fn attention_scores<'py>(
     check_heads(query_width, heads, head_size, query_offset)?;
     check_heads(key_width, heads, head_size, key_offset)?;
     within("shift", (1..=40).contains(&shift))?;
+    within("rows", m >= 1 && n >= 1)?;
     let (queries, keys) = (queries.as_slice()?, keys.as_slice()?);
-    let out = PyArray3::<i32>::zeros(py, [heads, m, n], false);
+    let out = unset3::<i32>(py, [heads, m, n]);
     let mut writable = out.readwrite();
     let to = writable.as_slice_mut()?;
     py.detach(|| {
-        each_row(to, m * n, heads * m * n * 8, |head, to| {
+        let parallel = heads * m * n * 8 >= SERIAL;
+        let by_head = collect(parallel, heads, |head| {
             let column = key_offset + head * head_size;
-            let mut by_size = vec![0f64; head_size * n];
-            for (j, key) in keys.chunks_exact(key_width).enumerate() {
-                for (d, &value) in key[column..][..head_size].iter().enumerate() {
-                    by_size[d * n + j] = f64::from(value);
-                }
-            }
-            let mut sums = vec![0f64; n];
-            let mut query = vec![0f64; head_size];
-            for (i, to) in to.chunks_mut(n).enumerate() {
-                let from =
-                    &queries[i * query_width + query_offset + head * head_size..][..head_size];
-                for (to, &value) in query.iter_mut().zip(from) {
-                    *to = f64::from(value);
-                }
-                scores_row(&query, &by_size, shift, &mut sums, to);
-            }
+            Keys::new(columns(keys, key_width, column, head_size), n, shift)
         });
+        let tasks: Vec<_> = to
+            .chunks_mut(m * n)
+            .enumerate()
+            .flat_map(|(head, out)| {
+                let parts = out.chunks_mut(attention::ROWS * n).enumerate();
+                parts.map(move |(part, out)| (head, part * attention::ROWS, out))
+            })
+            .collect();
+        let task = |(head, first, out): (usize, usize, &mut [i32])| {
+            let column = query_offset + head * head_size;
+            let queries = columns(queries, query_width, column, head_size);
+            let at = [first, out.len() / n];
+            by_head[head].scores(queries, at, &mut Scratch::default(), out);
+        };
+        if parallel {
+            tasks.into_par_iter().for_each(task);
+        } else {
+            tasks.into_iter().for_each(task);
+        }
     });
     drop(writable);
     Ok(out)
@@ -462,12 +513,14 @@ fn softmax_weights<'py>(
     let [heads, m, n] = [scores.shape()[0], scores.shape()[1], scores.shape()[2]];
     let (scores, table) = (scores.as_slice()?, table.as_slice()?);
     same("table", table.len(), 1024)?;
-    let out = PyArray3::<i16>::zeros(py, [heads, m, n], false);
+    within("keys", n >= 1)?;
+    let out = unset3::<i16>(py, [heads, m, n]);
     let mut writable = out.readwrite();
     let to = writable.as_slice_mut()?;
     py.detach(|| {
+        let powers = Powers::new(table);
         each_row(to, n, heads * m * n, |row, to| {
-            softmax_row(&scores[row * n..][..n], table, to)
+            powers.weights(&scores[row * n..][..n], to)
         })
     });
     drop(writable);
@@ -485,43 +538,155 @@ fn attention_mix<'py>(
     let [heads, m, n] = [weights.shape()[0], weights.shape()[1], weights.shape()[2]];
     let value_width = values.shape()[1];
     same("values", values.shape()[0], n)?;
-    within("rows", n < 1 << 23)?;
+    within("rows", m >= 1 && (1..KEYS_MAX).contains(&n))?;
     check_heads(value_width, heads, head_size, value_offset)?;
     let (weights, values) = (weights.as_slice()?, values.as_slice()?);
-    let out = PyArray2::<i16>::zeros(py, [m, heads * head_size], false);
+    let width = heads * head_size;
+    let out = unset2::<i16>(py, [m, width]);
     let mut writable = out.readwrite();
     let to = writable.as_slice_mut()?;
     py.detach(|| {
-        let by_head: Vec<Vec<f64>> = (0..heads)
-            .map(|head| {
-                let column = value_offset + head * head_size;
-                let mut by_row = Vec::with_capacity(n * head_size);
-                for row in values.chunks_exact(value_width) {
-                    by_row.extend(
-                        row[column..][..head_size]
-                            .iter()
-                            .map(|&value| f64::from(value)),
-                    );
+        let parallel = heads * m * n * 8 >= SERIAL;
+        let by_head = collect(parallel, heads, |head| {
+            let column = value_offset + head * head_size;
+            Values::new(columns(values, value_width, column, head_size), n)
+        });
+        each_part(parallel, to, width, |first, rows, out| {
+            let mut scratch = Scratch::default();
+            for (head, values) in by_head.iter().enumerate() {
+                let parts = out.chunks_mut(attention::ROWS * width).enumerate();
+                for (part, out) in parts {
+                    let row = head * m + first + part * attention::ROWS;
+                    let count = attention::ROWS.min(rows - part * attention::ROWS);
+                    let weights = &weights[row * n..][..count * n];
+                    values.mix(weights, &mut scratch, &mut out[head * head_size..], width);
                 }
-                by_row
-            })
-            .collect();
-        each_row(to, heads * head_size, heads * m * n * 8, |i, to| {
-            let mut sums = vec![0f64; head_size];
-            let mut row = vec![0f64; n];
-            for (head, to) in to.chunks_mut(head_size).enumerate() {
-                mix_row(
-                    &weights[(head * m + i) * n..][..n],
-                    &by_head[head],
-                    &mut row,
-                    &mut sums,
-                    to,
-                );
             }
         });
     });
     drop(writable);
     Ok(out)
+}
+
+/// Scores, weights and means in one pass: `attention_mix(softmax_weights(attention_scores(..)))`.
+#[pyfunction]
+#[allow(clippy::too_many_arguments)]
+fn attend<'py>(
+    py: Python<'py>,
+    queries: PyReadonlyArray2<'py, i16>,
+    keys: PyReadonlyArray2<'py, i16>,
+    values: PyReadonlyArray2<'py, i16>,
+    table: PyReadonlyArray1<'py, i16>,
+    heads: usize,
+    head_size: usize,
+    offsets: [usize; 3],
+    shift: u32,
+) -> PyResult<Bound<'py, PyArray2<i16>>> {
+    let [m, n] = [queries.shape()[0], keys.shape()[0]];
+    let widths = [queries.shape()[1], keys.shape()[1], values.shape()[1]];
+    for (width, offset) in widths.into_iter().zip(offsets) {
+        check_heads(width, heads, head_size, offset)?;
+    }
+    within("shift", (1..=40).contains(&shift))?;
+    within("rows", m >= 1 && (1..KEYS_MAX).contains(&n))?;
+    same("values", values.shape()[0], n)?;
+    let table = table.as_slice()?;
+    same("table", table.len(), 1024)?;
+    let (queries, keys, values) = (queries.as_slice()?, keys.as_slice()?, values.as_slice()?);
+    let width = heads * head_size;
+    let out = unset2::<i16>(py, [m, width]);
+    let mut writable = out.readwrite();
+    let to = writable.as_slice_mut()?;
+    py.detach(|| {
+        let parallel = heads * m * n * 16 >= SERIAL;
+        let powers = Powers::new(table);
+        let by_head = collect(parallel, heads, |head| {
+            let [_, key, value] = offsets.map(|offset| offset + head * head_size);
+            let keys = Keys::new(columns(keys, widths[1], key, head_size), n, shift);
+            (
+                keys,
+                Values::new(columns(values, widths[2], value, head_size), n),
+            )
+        });
+        each_part(parallel, to, width, |first, rows, out| {
+            let mut scratch = Scratch::default();
+            for (head, (keys, values)) in by_head.iter().enumerate() {
+                let column = offsets[0] + head * head_size;
+                let queries = columns(queries, widths[0], column, head_size);
+                let parts = out.chunks_mut(attention::ROWS * width).enumerate();
+                for (part, out) in parts {
+                    let done = part * attention::ROWS;
+                    let at = [first + done, attention::ROWS.min(rows - done)];
+                    let out = &mut out[head * head_size..];
+                    attention::attend(
+                        (keys, values, &powers),
+                        queries,
+                        at,
+                        &mut scratch,
+                        (out, width),
+                    );
+                }
+            }
+        });
+    });
+    drop(writable);
+    Ok(out)
+}
+
+fn columns(data: &[i16], width: usize, column: usize, size: usize) -> Columns<'_> {
+    Columns {
+        data,
+        width,
+        column,
+        size,
+    }
+}
+
+/// What is made for each head, on all cores or on this one.
+fn collect<T: Send>(
+    parallel: bool,
+    count: usize,
+    make: impl Fn(usize) -> T + Sync + Send,
+) -> Vec<T> {
+    if parallel {
+        (0..count).into_par_iter().map(make).collect()
+    } else {
+        (0..count).map(make).collect()
+    }
+}
+
+/// Run a task for parts of the rows of `out`: first row, number of rows, the rows.
+fn each_part<T: Send>(
+    parallel: bool,
+    out: &mut [T],
+    width: usize,
+    task: impl Fn(usize, usize, &mut [T]) + Sync,
+) {
+    let rows = out.len() / width;
+    let threads = if parallel {
+        rayon::current_num_threads()
+    } else {
+        1
+    };
+    if threads == 1 {
+        return task(0, rows, out);
+    }
+    let per_task = rows.div_ceil(2 * threads).next_multiple_of(attention::ROWS);
+    out.par_chunks_mut(per_task * width)
+        .enumerate()
+        .for_each(|(part, out)| task(part * per_task, out.len() / width, out));
+}
+
+/// An array that the caller fills before anyone sees it: zeroing it costs as much as a cheap operator.
+fn unset2<'py, T: Element + Copy>(py: Python<'py>, shape: [usize; 2]) -> Bound<'py, PyArray2<T>> {
+    // SAFETY: T is an integer; every use below writes every element.
+    unsafe { PyArray2::<T>::new(py, shape, false) }
+}
+
+/// As `unset2`.
+fn unset3<'py, T: Element + Copy>(py: Python<'py>, shape: [usize; 3]) -> Bound<'py, PyArray3<T>> {
+    // SAFETY: as `unset2`.
+    unsafe { PyArray3::<T>::new(py, shape, false) }
 }
 
 #[pyfunction]
@@ -533,12 +698,14 @@ fn lookup<'py>(
     let [m, n] = [x.shape()[0], x.shape()[1]];
     let (x, table) = (x.as_slice()?, table.as_slice()?);
     same("table", table.len(), 16_384)?;
-    let out = PyArray2::<i16>::zeros(py, [m, n], false);
+    let out = unset2::<i16>(py, [m, n]);
     let mut writable = out.readwrite();
     let to = writable.as_slice_mut()?;
     py.detach(|| {
+        let table = Table::new(table);
         each_row(to, n, m * n, |row, to| {
-            lookup_row(&x[row * n..][..n], table, to)
+            to.copy_from_slice(&x[row * n..][..n]);
+            table.look_up(to);
         })
     });
     drop(writable);
@@ -555,6 +722,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     operators.add_function(wrap_pyfunction!(attention_scores, &operators)?)?;
     operators.add_function(wrap_pyfunction!(softmax_weights, &operators)?)?;
     operators.add_function(wrap_pyfunction!(attention_mix, &operators)?)?;
+    operators.add_function(wrap_pyfunction!(attend, &operators)?)?;
     operators.add_function(wrap_pyfunction!(lookup, &operators)?)?;
+    operators.add_class::<fused::Linear>()?;
     module.add_submodule(&operators)
 }

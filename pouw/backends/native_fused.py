@@ -1,0 +1,214 @@
+"""Operators that the native core runs in one pass: linear layers with what follows them, and attention.
+
+Decides only which operators of a subgraph go together: those whose outputs nothing else reads. The values are those of
+the operators one by one; a subgraph that has none of these patterns is run operator by operator.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from pouw.hypergraph import Constant, Operator, OperatorOutput, Reference, Subgraph, SubgraphInput
+from pouw.operators.linear import MINING_OPERAND_MAX
+from pouw.operators.norm import scaled_root
+from pouw.operators.types import Tensor
+
+
+class Pack(Protocol):
+    """Puts weights into the core's layout; `mining` has them looked at first."""
+
+    def __call__(self, b_transposed: Tensor, *, mining: bool) -> Any:
+        """Return the packed weights."""
+        ...
+
+
+Constants = Mapping[bytes, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Operators that run together; the last one's output is what comes out."""
+
+    kind: str
+    operators: tuple[Operator, ...]
+    output: int
+    inputs: tuple[Reference, ...]
+    """Tensors that are not constants of the pattern."""
+
+
+def plan(subgraph: Subgraph) -> tuple[Step, ...]:
+    """Return the steps of a subgraph, in an order in which every input is made before it is read."""
+    readers = _readers(subgraph)
+    steps: dict[int, Step] = {}
+    taken: set[int] = set()
+    for index, operator in enumerate(subgraph.operators):
+        if index in taken:
+            continue
+        members = _linear(subgraph, readers, index) or _attention(subgraph, readers, index)
+        if members is None:
+            steps[index] = Step("operator", (operator,), index, operator.tensors)
+            continue
+        taken.update(members)
+        steps[members[-1]] = _step(subgraph, members)
+    return tuple(steps[index] for index in sorted(steps))
+
+
+def plan_each(subgraph: Subgraph) -> tuple[Step, ...]:
+    """Return one step for each operator."""
+    operators = enumerate(subgraph.operators)
+    return tuple(Step("operator", (operator,), index, operator.tensors) for index, operator in operators)
+
+
+def prepare(step: Step, core: Any, constants: Constants, pack: Pack) -> Callable[..., Tensor] | None:
+    """Return a function of the step's inputs; None where the core refuses the constants (the definition names why)."""
+    try:
+        if step.kind == "attention":
+            return _prepare_attention(step, core, constants)
+        return _prepare_linear(step, core, constants, pack)
+    except (TypeError, ValueError):
+        return None
+
+
+def _readers(subgraph: Subgraph) -> list[list[int]]:
+    """For each operator those that read it; -1 stands for the subgraph's outputs."""
+    readers: list[list[int]] = [[] for _ in subgraph.operators]
+    for index, operator in enumerate(subgraph.operators):
+        for reference in operator.tensors:
+            if isinstance(reference, OperatorOutput) and index not in readers[reference.index]:
+                readers[reference.index].append(index)
+    for output in subgraph.outputs:
+        readers[output.operator].append(-1)
+    return readers
+
+
+def _only_reader(subgraph: Subgraph, readers: list[list[int]], index: int, name: str, place: int) -> int | None:
+    """Return the operator `name` that alone reads another, as its tensor number `place`."""
+    if len(readers[index]) != 1 or readers[index][0] < 0:
+        return None
+    reader = readers[index][0]
+    operator = subgraph.operators[reader]
+    places = [at for at, reference in enumerate(operator.tensors) if reference == OperatorOutput(index)]
+    return reader if operator.rule.name == name and places == [place] else None
+
+
+def _constants(operator: Operator, *places: int) -> bool:
+    return all(isinstance(operator.tensors[place], Constant) for place in places)
+
+
+def _linear(subgraph: Subgraph, readers: list[list[int]], first: int) -> tuple[int, ...] | None:
+    """row_maximum, quantize, matmul, rescale; then lookup, or add and layer_norm."""
+    operators = subgraph.operators
+    if operators[first].rule.name != "row_maximum" or len(readers[first]) != 2 or -1 in readers[first]:
+        return None
+    second = readers[first][0]
+    quantize = operators[second]
+    source, factors = operators[first].tensors
+    if quantize.rule.name != "quantize" or quantize.tensors != (source, OperatorOutput(first), factors):
+        return None
+    product = _only_reader(subgraph, readers, second, "matmul", 0)
+    if product is not None and operators[product].attributes[0] and quantize.attributes[0] > MINING_OPERAND_MAX:
+        return None  # an operand may be out of range
+    if product is None or not _constants(operators[first], 1) or not _constants(operators[product], 1):
+        return None
+    scaled = _only_reader(subgraph, readers, product, "rescale", 0)
+    if scaled is None or readers[first][1] != scaled or operators[scaled].tensors[1] != OperatorOutput(first):
+        return None
+    if not _constants(operators[scaled], 2, 3):
+        return None
+    members = (first, second, product, scaled)
+    found = _only_reader(subgraph, readers, scaled, "lookup", 0)
+    if found is not None and _constants(operators[found], 1):
+        return (*members, found)
+    added = _only_reader(subgraph, readers, scaled, "add", 1)
+    if added is not None:
+        normed = _only_reader(subgraph, readers, added, "layer_norm", 0)
+        if normed is not None and _constants(operators[normed], 1, 2):
+            return (*members, added, normed)
+    return members
+
+
+def _attention(subgraph: Subgraph, readers: list[list[int]], first: int) -> tuple[int, ...] | None:
+    """attention_scores, softmax_weights, attention_mix."""
+    operators = subgraph.operators
+    if operators[first].rule.name != "attention_scores":
+        return None
+    weights = _only_reader(subgraph, readers, first, "softmax_weights", 0)
+    if weights is None or not _constants(operators[weights], 1):
+        return None
+    mixed = _only_reader(subgraph, readers, weights, "attention_mix", 0)
+    if mixed is None or operators[mixed].attributes[0] != operators[first].attributes[1]:
+        return None
+    return (first, weights, mixed)
+
+
+def _step(subgraph: Subgraph, members: tuple[int, ...]) -> Step:
+    operators = tuple(subgraph.operators[member] for member in members)
+    inputs: tuple[Reference, ...]
+    if operators[0].rule.name == "attention_scores":
+        return Step("attention", operators, members[-1], (*operators[0].tensors, operators[2].tensors[1]))
+    inputs = (operators[0].tensors[0],)
+    if operators[-1].rule.name == "layer_norm":
+        inputs = (*inputs, operators[-2].tensors[0])
+    return Step("linear", operators, members[-1], inputs)
+
+
+def _prepare_linear(step: Step, core: Any, constants: Constants, pack: Pack) -> Callable[..., Tensor]:
+    maximum, quantize, product, rescale, *after = step.operators
+    weights, factors = _constant(product, 1, constants), _constant(maximum, 1, constants)
+    table = norm = None
+    if after and after[-1].rule.name == "lookup":
+        table = _constant(after[-1], 1, constants)
+    elif after:
+        gamma, beta = _constant(after[-1], 1, constants), _constant(after[-1], 2, constants)
+        norm = (gamma, beta, scaled_root(len(gamma)))
+    layer = core.operators.Linear(
+        pack(weights, mining=bool(product.attributes[0])),
+        factors,
+        quantize.attributes[0],
+        _constant(rescale, 2, constants),
+        _constant(rescale, 3, constants),
+        *rescale.attributes,
+        table,
+        norm,
+    )
+    run: Callable[..., Tensor] = layer.run
+    return run
+
+
+def _prepare_attention(step: Step, core: Any, constants: Constants) -> Callable[..., Tensor]:
+    scores, softmax, mix = step.operators
+    heads, head_size, query, key, shift = scores.attributes
+    table = _constant(softmax, 1, constants)
+    offsets = (query, key, mix.attributes[1])
+
+    def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        output: Tensor = core.operators.attend(queries, keys, values, table, heads, head_size, offsets, shift)
+        return output
+
+    return attend
+
+
+def _constant(operator: Operator, place: int, constants: Constants) -> Tensor:
+    reference = operator.tensors[place]
+    if not isinstance(reference, Constant):
+        raise TypeError(f"{operator.label}: tensor {place} is no constant")
+    return np.ascontiguousarray(constants[reference.root])
+
+
+def held_constants(step: Step, constants: Constants) -> tuple[tuple[bytes, Tensor], ...]:
+    """Return the constants that a step was prepared with: another array in their place asks for a new step."""
+    references = [reference for operator in step.operators for reference in operator.tensors]
+    return tuple((r.root, constants[r.root]) for r in references if isinstance(r, Constant))
+
+
+def tensor_of(
+    reference: Reference, inputs: tuple[Tensor, ...], made: dict[int, Tensor], constants: Constants
+) -> Tensor:
+    """Return the tensor that a reference names."""
+    if isinstance(reference, Constant):
+        return constants[reference.root]
+    if isinstance(reference, SubgraphInput):
+        return inputs[reference.index]
+    return made[reference.index]

@@ -1,0 +1,100 @@
+"""Operators that run together give what they give one by one, and only those go together that nobody observes."""
+
+import numpy as np
+import pytest
+
+from pouw.backends import cases_subgraph, native_fused
+from pouw.backends.native import NativeBackend
+from pouw.backends.registry import BackendUnavailable, BackendWrong, check_backend, load_backend, run_definitions
+from pouw.hypergraph import Subgraph
+from pouw.operators.errors import TensorOutOfRange
+
+SUBGRAPH, CONSTANTS = cases_subgraph.subgraph()
+
+
+def served(name):
+    try:
+        return load_backend(name)
+    except BackendUnavailable as error:
+        pytest.skip(str(error))
+
+
+def test_patterns_go_together_and_the_observed_stay_apart():
+    steps = native_fused.plan(SUBGRAPH)
+    found = [(step.kind, step.operators[-1].rule.name) for step in steps]
+    assert found == [
+        ("linear", "rescale"),
+        ("attention", "attention_mix"),
+        ("linear", "layer_norm"),
+        ("linear", "lookup"),
+        ("linear", "layer_norm"),
+        ("linear", "rescale"),
+        ("linear", "rescale"),
+        ("operator", "lookup"),
+    ]
+    outputs = {step.output for step in steps}
+    assert {output.operator for output in SUBGRAPH.outputs} <= outputs
+
+
+def test_every_operator_that_leaves_a_subgraph_is_computed_apart():
+    for index in range(len(SUBGRAPH.operators)):
+        port = type(SUBGRAPH.outputs[0])(SUBGRAPH.outputs[0].port, index)
+        steps = native_fused.plan(Subgraph("one", ("x",), (port,), SUBGRAPH.operators))
+        assert index in {step.output for step in steps}
+        made = []
+        for step in steps:
+            made += [operator.label for operator in step.operators]
+        assert sorted(made) == sorted(operator.label for operator in SUBGRAPH.operators)
+
+
+@pytest.mark.parametrize("name", ["native", "torch", "torch-cuda"])
+def test_each_output_alone_is_the_definition(name):
+    backend = served(name)
+    x = cases_subgraph.inputs()[2]
+    expected = run_definitions(SUBGRAPH, (x,), CONSTANTS)
+    for index in range(len(SUBGRAPH.operators)):
+        port = type(SUBGRAPH.outputs[0])(SUBGRAPH.outputs[0].port, index)
+        (got,) = backend.run_subgraph(Subgraph("one", ("x",), (port,), SUBGRAPH.operators), (x,), CONSTANTS)
+        assert got.dtype == expected[index].dtype
+        assert np.array_equal(got, expected[index])
+
+
+def test_another_array_under_a_root_is_used():
+    backend = served("native")
+    x = cases_subgraph.inputs()[1]
+    backend.run_subgraph(SUBGRAPH, (x,), CONSTANTS)
+    changed = {root: np.where(array > 100, 1, array).astype(array.dtype) for root, array in CONSTANTS.items()}
+    changed |= {root: array for root, array in CONSTANTS.items() if array.ndim == 1 and array.dtype == np.int16}
+    expected = run_definitions(SUBGRAPH, (x,), changed)
+    for output, got in zip(SUBGRAPH.outputs, backend.run_subgraph(SUBGRAPH, (x,), changed), strict=True):
+        assert np.array_equal(got, expected[output.operator])
+
+
+@pytest.mark.parametrize("name", ["native", "torch"])
+def test_a_mining_operand_out_of_range_is_named(name):
+    backend = served(name)
+    (mining,) = (operator for operator in SUBGRAPH.operators if operator.attributes == (1,))
+    root = mining.tensors[1].root
+    wrong = CONSTANTS | {root: np.full_like(CONSTANTS[root], 65)}
+    with pytest.raises(TensorOutOfRange, match="mining operand B"):
+        backend.run_subgraph(SUBGRAPH, cases_subgraph.inputs()[:1], wrong)
+
+
+@pytest.mark.parametrize("name", ["native", "torch"])
+def test_factors_out_of_range_are_named(name):
+    backend = served(name)
+    root = SUBGRAPH.operators[0].tensors[1].root
+    wrong = CONSTANTS | {root: np.full_like(CONSTANTS[root], 257)}
+    with pytest.raises(TensorOutOfRange, match="factors"):
+        backend.run_subgraph(SUBGRAPH, cases_subgraph.inputs()[:1], wrong)
+
+
+def test_a_wrong_subgraph_is_refused():
+    class Wrong(NativeBackend):
+        def run_subgraph(self, subgraph, inputs, constants):
+            first, *rest = super().run_subgraph(subgraph, inputs, constants)
+            return (first ^ 1, *rest)
+
+    served("native")
+    with pytest.raises(BackendWrong, match="subgraph output mixed"):
+        check_backend(Wrong())
