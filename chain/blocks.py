@@ -1,6 +1,6 @@
 """Headers and blocks: fields, one encoding each, hashes. Which block may follow another, `consensus` says."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -18,7 +18,7 @@ MAX_BLOCK_BYTES: Final = 10 * 1024 * 1024  # EIP-7934's limit on an encoded bloc
 MAX_CERTIFICATE_BYTES: Final = 600 * 1024  # protocol limit: a header and its certificate travel in one gossip message
 
 # What each header field is on the wire: a fixed number of bytes, or None for an integer (big-endian, no leading zeros).
-_WIDTHS: Final = {
+HEADER_WIDTHS: Final[Mapping[str, int | None]] = {
     "parent_hash": 32,
     "ommers_hash": 32,
     "coinbase": 20,
@@ -103,7 +103,7 @@ class Header:
     @property
     def seal_hash(self) -> bytes:
         """Hash of the header without `extra_data` and `nonce`: what the coinbase signs and key_A binds."""
-        items = [value for name, value in zip(_WIDTHS, _header_items(self), strict=True) if name not in _UNSEALED]
+        items = [value for name, value in zip(HEADER_WIDTHS, _header_items(self), strict=True) if name not in _UNSEALED]
         return keccak256(bytes(rlp.encode(items)))
 
 
@@ -111,10 +111,11 @@ _UNSEALED: Final = ("extra_data", "nonce")
 
 
 def _header_items(header: Header) -> list[bytes]:
-    return [_item(getattr(header, field.name)) for field in fields(header)]
+    return [encode_item(getattr(header, field.name)) for field in fields(header)]
 
 
-def _item(value: bytes | int) -> bytes:
+def encode_item(value: bytes | int) -> bytes:
+    """A field as RLP wants it: integers big-endian without leading zeros."""
     return value if isinstance(value, bytes) else value.to_bytes((value.bit_length() + 7) // 8, "big")
 
 
@@ -128,13 +129,21 @@ def decode_header(data: bytes) -> Header:
 
 
 def _header_from_items(items: object) -> Header:
-    if not isinstance(items, list) or len(items) != len(_WIDTHS):
-        raise Malformed("header", f"not a list of {len(_WIDTHS)} fields")
-    values = {name: _field(name, width, item) for (name, width), item in zip(_WIDTHS.items(), items, strict=True)}
-    return Header(**values)  # type: ignore[arg-type]  # _WIDTHS says which fields are numbers
+    if not isinstance(items, list) or len(items) != len(HEADER_WIDTHS):
+        raise Malformed("header", f"not a list of {len(HEADER_WIDTHS)} fields")
+    values = {
+        name: decode_header_field(name, width, item)
+        for (name, width), item in zip(HEADER_WIDTHS.items(), items, strict=True)
+    }
+    return Header(**values)  # type: ignore[arg-type]  # HEADER_WIDTHS says which fields are numbers
 
 
-def _field(name: str, width: int | None, item: object) -> bytes | int:
+def decode_header_field(name: str, width: int | None, item: object) -> bytes | int:
+    """One field of a header, `width` as in HEADER_WIDTHS.
+
+    Raises:
+        Malformed
+    """
     if not isinstance(item, bytes):
         raise Malformed("header", f"{name} is a list")
     if width is not None:
@@ -231,8 +240,15 @@ def certificate_commitment(certificate: bytes) -> bytes:
 
 
 def _body_items(body: Body) -> list[object]:
-    withdrawals = [[_item(w.index), _item(w.validator_index), w.address, _item(w.amount)] for w in body.withdrawals]
-    return [list(body.transactions), withdrawals, body.certificate]
+    return [list(body.transactions), withdrawal_items(body.withdrawals), body.certificate]
+
+
+def withdrawal_items(withdrawals: Sequence[Withdrawal]) -> list[object]:
+    """Withdrawals as RLP items."""
+    return [
+        [encode_item(one.index), encode_item(one.validator_index), one.address, encode_item(one.amount)]
+        for one in withdrawals
+    ]
 
 
 def _body_from_items(items: object) -> Body:
@@ -247,10 +263,15 @@ def _body_from_items(items: object) -> Body:
         raise Malformed("body", "certificate is a list")
     if len(certificate) > MAX_CERTIFICATE_BYTES:
         raise Malformed("body", f"certificate of {len(certificate)} bytes, at most {MAX_CERTIFICATE_BYTES}")
-    return Body(tuple(transactions), tuple(_withdrawal(item) for item in withdrawals), certificate)
+    return Body(tuple(transactions), tuple(decode_withdrawal(item) for item in withdrawals), certificate)
 
 
-def _withdrawal(item: object) -> Withdrawal:
+def decode_withdrawal(item: object) -> Withdrawal:
+    """From RLP items.
+
+    Raises:
+        Malformed
+    """
     if not isinstance(item, list) or len(item) != 4 or not isinstance(item[2], bytes) or len(item[2]) != 20:
         raise Malformed("withdrawal", "not a list of index, validator, address, amount")
     index, validator, address, amount = item

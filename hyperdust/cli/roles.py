@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -105,6 +106,13 @@ def node(
     ] = None,
     archive: Annotated[bool, typer.Option("--archive", help="Keep the state of every block.")] = False,
     dev: Annotated[bool, typer.Option("--dev", help="Serve the debug namespace.")] = False,
+    import_file: Annotated[
+        Path | None,
+        typer.Option("--import", metavar="FILE", help="Test-only, with --no-seal: serve this foreign chain (RLP)."),
+    ] = None,
+    seal: Annotated[
+        bool, typer.Option("--seal/--no-seal", help="Test-only: do not check the seals of --import.")
+    ] = True,
     log_level: Level = LogLevel.INFO,
     log_format: Form = LogFormat.CONSOLE,
 ) -> None:
@@ -112,6 +120,7 @@ def node(
 
     Example:
       hyperdust node --data-dir ~/.local/state/hyperdust/node --genesis regtest --block-time 2
+      hyperdust node --data-dir /tmp/d --genesis genesis.json --import chain.rlp --no-seal
     """
     import trio
     from pydantic import ValidationError
@@ -122,6 +131,11 @@ def node(
 
     follow_supervisor()
     set_up(log_level, log_format)
+    _check_import(
+        import_file,
+        seal=seal,
+        refused={"--work-grpc-port": work_grpc_port, "--metrics-port": metrics_port, "--block-time": block_time},
+    )
     try:
         config = NodeConfig(
             data_dir=data_dir,
@@ -134,6 +148,7 @@ def node(
             block_time_s=block_time,
             archive=archive,
             dev=dev,
+            import_file=import_file,
         )
     except ValidationError as error:
         raise UsageFault("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())) from error
@@ -236,6 +251,19 @@ def explorer(
         sys.stdout.flush()
 
     trio.run(run_explorer, ExplorerConfig(rpc, public_rpc or rpc, host, port, faucet_key), on_ready)
+
+
+def _check_import(import_file: Path | None, *, seal: bool, refused: Mapping[str, object]) -> None:
+    """An imported foreign chain is served and nothing else: it is never mined on, and its seals prove nothing here."""
+    if import_file is None:
+        if not seal:
+            raise UsageFault("--no-seal goes with --import alone: this chain's own blocks are always checked")
+        return
+    if seal:
+        raise UsageFault("--import takes --no-seal: seals of a foreign chain cannot be checked here")
+    for option, value in refused.items():
+        if value is not None:
+            raise UsageFault(f"--import refuses {option}: a node on a foreign chain answers JSON-RPC and never mines")
 
 
 def _wait_for_chain_id(client: "RpcClient") -> int:

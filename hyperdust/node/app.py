@@ -5,7 +5,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -14,11 +15,14 @@ import trio
 from chain.params import ChainParams
 from hyperdust.node.builder import Builder
 from hyperdust.node.config import NodeConfig
+from hyperdust.node.foreign import import_chain, load_foreign, open_foreign
+from hyperdust.node.foreign_pool import ForeignBuilder, ForeignPool, StillChain
 from hyperdust.node.genesis import Network, build_genesis, load_network
 from hyperdust.node.importer import Importer
 from hyperdust.node.mempool import Mempool
 from hyperdust.node.metrics import MetricsServer
-from hyperdust.node.rpc.server import serve_rpc
+from hyperdust.node.rpc.backend import ForeignChain
+from hyperdust.node.rpc.server import NodeParts, serve_rpc
 from hyperdust.node.store import Store, StoreFault, open_store
 from hyperdust.node.work_api import WorkServer
 
@@ -81,6 +85,9 @@ async def run_node(config: NodeConfig) -> None:
         NodeFault: a port is taken, or the data folder cannot be used.
     """
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    if config.import_file is not None:
+        await _run_foreign(config, config.import_file)
+        return
     with open_node(config) as node:
         head = node.store.latest.head
         log.info(
@@ -91,18 +98,47 @@ async def run_node(config: NodeConfig) -> None:
         work.start(config.host, config.work_grpc_port)
         metrics.start(config.host, config.metrics_port)
         try:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(serve_rpc, node)
-                with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                    log.info("ready", rpc=config.rpc_port, ws=config.ws_port, work_grpc=config.work_grpc_port)
-                    async for received in signals:
-                        log.info("stopping", signal=signal.Signals(received).name)
-                        nursery.cancel_scope.cancel()
-                        break
+            await _serve_until_signal(node, None)
         finally:
             work.stop()
             metrics.stop()
     log.info("stopped", threads=threading.active_count())
+
+
+@dataclass(frozen=True, slots=True)
+class _ForeignNode:
+    """The parts of a node on an imported chain: no importer of blocks, no work API, no metrics."""
+
+    config: NodeConfig
+    params: ChainParams
+    store: Store
+    importer: StillChain
+    mempool: Mempool
+    builder: ForeignBuilder
+
+
+async def _run_foreign(config: NodeConfig, chain: Path) -> None:
+    network = load_foreign(Path(config.genesis))
+    with open_foreign(config.data_dir, network) as store:
+        import_chain(chain, store, network.rules)
+        params = replace(network.params, gas_limit=store.latest.head.header.gas_limit)
+        pool = ForeignPool(params, store)
+        builder = ForeignBuilder(network.rules, store, pool)
+        node = _ForeignNode(config, params, store, StillChain(), pool, builder)
+        await _serve_until_signal(node, ForeignChain(network.rules, builder))
+
+
+async def _serve_until_signal(node: NodeParts, foreign: ForeignChain | None) -> None:
+    config = node.config
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve_rpc, node, foreign)
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            ports = {} if foreign else {"work_grpc": config.work_grpc_port}
+            log.info("ready", rpc=config.rpc_port, ws=config.ws_port, **ports)
+            async for received in signals:
+                log.info("stopping", signal=signal.Signals(received).name)
+                nursery.cancel_scope.cancel()
+                break
 
 
 def _hex(data: bytes) -> str:

@@ -31,5 +31,7 @@ class NodeConfig(BaseModel):
     """Hold blocks this many seconds apart, by policy of the builder (devnet)."""
     archive: bool = False
     """Keep the state of every block."""
+    import_file: Path | None = None
+    """Test-only: a chain file of a foreign Ethereum chain, whose genesis file `genesis` names."""
     dev: bool = False
     """Serve the debug namespace."""

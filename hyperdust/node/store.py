@@ -5,7 +5,7 @@ M meta (ticket, total difficulty) · T transaction hashes · N canonical hash by
 U undo record of a canonical block · W state writes of a side block · I singletons (schema, genesis, head).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,19 @@ _GENESIS: Final = b"Igenesis"
 _SCHEMA: Final = b"Ischema"
 
 StateWrites = Sequence[tuple[bytes, bytes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockCodec:
+    """How headers and bodies lie in the database."""
+
+    decode_header: Callable[[bytes], Header]
+    encode_body: Callable[[Body], bytes]
+    decode_body: Callable[[bytes], Body]
+
+
+OWN_CODEC: Final = BlockCodec(decode_header, encode_body, decode_body)
+"""Our chain's; an imported foreign chain brings its own."""
 
 
 class StoreFault(NodeFault):
@@ -113,8 +126,9 @@ class Reorganisation:
 class ChainSnapshot:
     """Everything that the database says as of one commit: blocks, indexes, state. Safe to use from any thread."""
 
-    def __init__(self, snapshot: Any) -> None:
+    def __init__(self, snapshot: Any, codec: BlockCodec = OWN_CODEC) -> None:
         self._snapshot = snapshot
+        self._codec = codec
         head_hash = self.get(_HEAD)
         self._head = self._load_head(head_hash) if head_hash else None
 
@@ -138,7 +152,7 @@ class ChainSnapshot:
     def load_header(self, block_hash: bytes) -> Header | None:
         """Header of any known block, canonical or not."""
         data = self.get(b"H" + block_hash)
-        return decode_header(data) if data else None
+        return self._codec.decode_header(data) if data else None
 
     def require_header(self, block_hash: bytes) -> Header:
         """Header of a block that has to be there.
@@ -154,7 +168,7 @@ class ChainSnapshot:
     def load_body(self, block_hash: bytes) -> Body | None:
         """Body of any known block."""
         data = self.get(b"B" + block_hash)
-        return decode_body(data) if data else None
+        return self._codec.decode_body(data) if data else None
 
     def load_receipts(self, block_hash: bytes) -> tuple[bytes, ...]:
         """EIP-2718 encoded receipts of a known block."""
@@ -249,10 +263,11 @@ class ChainSnapshot:
 class Store:
     """The one writer. Readers take `latest` and keep it for as long as they need one consistent view."""
 
-    def __init__(self, database: Any, *, archive: bool) -> None:
+    def __init__(self, database: Any, *, archive: bool, codec: BlockCodec = OWN_CODEC) -> None:
         self._db = database
         self._archive = archive
-        self._latest = ChainSnapshot(database.snapshot())
+        self._codec = codec
+        self._latest = ChainSnapshot(database.snapshot(), codec)
 
     @property
     def latest(self) -> ChainSnapshot:
@@ -262,7 +277,7 @@ class Store:
     def write_genesis(self, genesis: ExecutedBlock) -> None:
         """Write block 0 and its state into an empty database."""
         with self._commit() as batch:
-            _put_block(batch, genesis)
+            _put_block(batch, genesis, self._codec)
             _index(batch, genesis.hash, genesis.block.header.number, genesis.transaction_hashes)
             for key, value in genesis.writes:
                 _put(batch, b"S" + key, value)
@@ -273,7 +288,7 @@ class Store:
     def keep_side(self, executed: ExecutedBlock) -> None:
         """Keep a valid block that is not (yet) on the heaviest chain."""
         with self._commit() as batch:
-            _put_block(batch, executed)
+            _put_block(batch, executed, self._codec)
             _put(batch, b"W" + executed.hash, encode_writes(executed.writes))
 
     def adopt(self, executed: ExecutedBlock) -> Reorganisation:
@@ -288,7 +303,7 @@ class Store:
                 abandoned.append(block_hash)
             for block_hash in reversed(path[:-1]):
                 _readopt(batch, view, block_hash, state)
-            _put_block(batch, executed)
+            _put_block(batch, executed, self._codec)
             _index(batch, executed.hash, executed.block.header.number, executed.transaction_hashes)
             _put(batch, b"U" + executed.hash, state.apply(executed.writes))
             for key, value in state.changes.items():
@@ -309,7 +324,7 @@ class Store:
             batch.write()
         except plyvel.Error as error:
             raise StoreFault(f"writing the database failed: {error}; check free space; nothing was changed") from error
-        self._latest = ChainSnapshot(self._db.snapshot())
+        self._latest = ChainSnapshot(self._db.snapshot(), self._codec)
 
     def _prune(self, batch: Any, number: int) -> None:
         if self._archive or number <= UNDO_BLOCKS:
@@ -336,10 +351,10 @@ class _PendingState:
         return self.changes[key] if key in self.changes else self._view.get(b"S" + key)
 
 
-def _put_block(batch: Any, executed: ExecutedBlock) -> None:
+def _put_block(batch: Any, executed: ExecutedBlock, codec: BlockCodec) -> None:
     block, block_hash = executed.block, executed.hash
     _put(batch, b"H" + block_hash, block.header.encode())
-    _put(batch, b"B" + block_hash, encode_body(block.body))
+    _put(batch, b"B" + block_hash, codec.encode_body(block.body))
     _put(batch, b"R" + block_hash, bytes(rlp.encode(list(executed.receipts))))
     _put(batch, b"M" + block_hash, executed.ticket + executed.total_difficulty.to_bytes(32, "big"))
     _put(batch, b"T" + block_hash, b"".join(executed.transaction_hashes))
@@ -368,7 +383,7 @@ def _readopt(batch: Any, view: ChainSnapshot, block_hash: bytes, state: _Pending
     _index(batch, block_hash, view.require_header(block_hash).number, view.load_transaction_hashes(block_hash))
 
 
-def open_store(folder: Path, *, archive: bool = False) -> Store:
+def open_store(folder: Path, *, archive: bool = False, codec: BlockCodec = OWN_CODEC) -> Store:
     """Open or create the database in a folder.
 
     Raises:
@@ -394,7 +409,7 @@ def open_store(folder: Path, *, archive: bool = False) -> Store:
         database.close()
         found = int.from_bytes(schema, "big")
         raise StoreFault(f"{folder} has schema {found}, this program reads {SCHEMA}; use the version that wrote it")
-    return Store(database, archive=archive)
+    return Store(database, archive=archive, codec=codec)
 
 
 def _put(batch: Any, key: bytes, value: bytes | None) -> None:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 
@@ -12,15 +13,18 @@ from chain.blocks import Body, Header
 from chain.engine import Transaction
 from chain.errors import HyperdustError
 from chain.params import ChainParams
-from hyperdust.node.builder import Builder
+from hyperdust.node.builder import Template
 from hyperdust.node.contracts import State
-from hyperdust.node.importer import Importer
+from hyperdust.node.foreign_pool import ForeignBuilder
+from hyperdust.node.foreign_rules import ForeignRules
+from hyperdust.node.importer import Listener
 from hyperdust.node.mempool import Mempool
-from hyperdust.node.rpc.blocks import BlockReader, FullBlock, require_hash, resolve_hash
+from hyperdust.node.rpc.blocks import BlockReader, FullBlock, require_hash, resolve_hash, resolve_number
 from hyperdust.node.rpc.errors import LimitExceeded, ServerError, TimedOut
 from hyperdust.node.rpc.feeds import Cursor, PendingFeed
 from hyperdust.node.rpc.filters import Filters
 from hyperdust.node.rpc.parameters import BlockReference
+from hyperdust.node.rpc.rules import ChainRules, OwnRules
 from hyperdust.node.store import ChainSnapshot, StateNotKept, StateView, Store
 
 log = structlog.get_logger()
@@ -45,21 +49,52 @@ class Limits:
     """For each connection."""
 
 
+class HeadSource(Protocol):
+    """What tells of new heads."""
+
+    def subscribe(self, listener: Listener) -> None:
+        """Call `listener` after every commit."""
+
+
+class PendingSource(Protocol):
+    """What knows the next block."""
+
+    def pending(self) -> Template:
+        """As it would be now."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignChain:
+    """What an imported Ethereum chain has beside the parts that ours has too."""
+
+    rules: ForeignRules
+    builder: ForeignBuilder
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     """The parts of a node that methods use; each is safe from any thread."""
 
     params: ChainParams
     store: Store
-    importer: Importer
+    importer: HeadSource
     mempool: Mempool
-    builder: Builder
+    builder: PendingSource
     version: str
     debug: bool = False
+    foreign: ForeignChain | None = None
+    """Set where the chain is an imported one."""
     limits: Limits = field(default_factory=Limits)
     blocks: BlockReader = field(default_factory=BlockReader)
     pending: PendingFeed = field(default_factory=PendingFeed)
     filters: Filters = field(default_factory=Filters)
+
+    @property
+    def rules(self) -> ChainRules:
+        """The chain's."""
+        if self.foreign is not None:
+            return self.foreign.rules
+        return OwnRules(self.params)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +118,16 @@ class Request:
 
     def find_block(self, reference: BlockReference) -> FullBlock | None:
         """The block that a reference means, if any."""
-        block_hash = resolve_hash(self.snapshot, reference)
+        block_hash = resolve_hash(self.snapshot, reference, self.backend.rules)
         return None if block_hash is None else self.backend.blocks.block(self.snapshot, block_hash)
+
+    def resolve_number(self, reference: BlockReference) -> int:
+        """Height that a number or tag means; it may lie above the head.
+
+        Raises:
+            ServerError: header not found.
+        """
+        return resolve_number(self.snapshot, reference, self.backend.rules)
 
     def pending_block(self) -> tuple[FullBlock, Sequence[Transaction]]:
         """The block under construction; its hash is not what it will have once sealed."""
@@ -98,7 +141,7 @@ class Request:
         Raises:
             ServerError: header not found.
         """
-        block_hash = require_hash(self.snapshot, reference)
+        block_hash = require_hash(self.snapshot, reference, self.backend.rules)
         return block_hash, self.snapshot.require_header(block_hash)
 
     def state(self, reference: BlockReference) -> State:

@@ -14,6 +14,7 @@ from chain.errors import NodeFault
 from chain.hashing import keccak256
 from hyperdust.node.rpc.errors import InvalidParams, ServerError
 from hyperdust.node.rpc.parameters import BlockReference
+from hyperdust.node.rpc.rules import ChainRules
 from hyperdust.node.store import ChainSnapshot
 
 V = TypeVar("V")
@@ -133,11 +134,10 @@ def compute_effective_gas_price(transaction: Transaction, base_fee: int) -> int:
     return base_fee + tip
 
 
-def resolve_hash(snapshot: ChainSnapshot, reference: BlockReference) -> bytes | None:
+def resolve_hash(snapshot: ChainSnapshot, reference: BlockReference, rules: ChainRules) -> bytes | None:
     """Hash of the block that a reference means; None where there is none.
 
-    `pending` is the head here: callers that can show a pending block do so before. `safe` and `finalized` are genesis
-    until finality is built (interfaces.md).
+    `pending` is the head here: callers that can show a pending block do so before.
 
     Raises:
         InvalidParams: a block hash that has to be canonical and is not.
@@ -152,23 +152,23 @@ def resolve_hash(snapshot: ChainSnapshot, reference: BlockReference) -> bytes | 
         return snapshot.canonical_hash(reference.number)
     if reference.tag in {"latest", "pending"}:
         return snapshot.head.hash
-    return snapshot.genesis_hash
+    return snapshot.genesis_hash if reference.tag == "earliest" else rules.final_hash(snapshot)
 
 
-def require_hash(snapshot: ChainSnapshot, reference: BlockReference) -> bytes:
+def require_hash(snapshot: ChainSnapshot, reference: BlockReference, rules: ChainRules) -> bytes:
     """As `resolve_hash`, where the block has to exist.
 
     Raises:
         ServerError: with geth's words.
     """
-    block_hash = resolve_hash(snapshot, reference)
+    block_hash = resolve_hash(snapshot, reference, rules)
     if block_hash is None:
         raise ServerError("header for hash not found" if reference.hash is not None else "header not found")
     return block_hash
 
 
-def resolve_number(snapshot: ChainSnapshot, reference: BlockReference) -> int:
+def resolve_number(snapshot: ChainSnapshot, reference: BlockReference, rules: ChainRules) -> int:
     """Height that a number or tag means; it may lie above the head."""
     if reference.number is not None:
         return reference.number
-    return snapshot.require_header(require_hash(snapshot, reference)).number
+    return snapshot.require_header(require_hash(snapshot, reference, rules)).number

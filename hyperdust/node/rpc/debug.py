@@ -1,11 +1,11 @@
 """debug_*: raw encodings and traces; off unless the node runs with --dev."""
 
 import json
+from typing import Any, Final
 
 from chain.engine import trace_transactions
 from chain.errors import Invalid
-from consensus.rewards import opening_call
-from consensus.validation import environment_of
+from hyperdust.node.foreign_blocks import encode_ethereum_block
 from hyperdust.node.rpc import shapes
 from hyperdust.node.rpc.backend import Request
 from hyperdust.node.rpc.blocks import FullBlock
@@ -22,10 +22,20 @@ from hyperdust.node.rpc.parameters import (
     TracerOptions,
 )
 from hyperdust.node.rpc.shapes import Json
-from precompiles.registry import PRECOMPILES
 
 _STRUCT_LOGS = TracerOptions(None, {})
+_NOTHING: Final = {"returnData": "0x", "refund": 0, "memory": [], "error": None}
 TRACERS = ("callTracer", "prestateTracer", "4byteTracer", "flatCallTracer", "muxTracer", "noopTracer")
+
+
+def _as_geth(trace: Any) -> Any:
+    """Struct logs as geth writes them: without what is empty or zero."""
+    if isinstance(trace, dict) and "structLogs" in trace:
+        for step in trace["structLogs"]:
+            for name, nothing in _NOTHING.items():
+                if name in step and step[name] == nothing:
+                    del step[name]
+    return trace
 
 
 def _engine_config(tracer: TracerOptions) -> str:
@@ -44,17 +54,17 @@ def _trace(request: Request, block: FullBlock, first: int, last: int, tracer: Tr
     transactions = request.backend.blocks.transactions(block)[: last + 1]
     try:
         traces = trace_transactions(
-            environment_of(block.header, request.backend.params),
+            request.backend.rules.environment_of(block.header),
             transactions,
             request.state(parent).read_many,
-            precompiles=PRECOMPILES,
-            before=(opening_call(request.require_header(parent)[1]),),
+            precompiles=request.backend.rules.precompiles,
+            before=request.backend.rules.opening_calls(request.require_header(parent)[1]),
             first=first,
             config=_engine_config(tracer),
         )
     except (Invalid, ValueError) as error:
         raise ServerError(f"tracing failed: {error}") from error
-    return [json.loads(trace) for trace in traces]
+    return [_as_geth(json.loads(trace)) for trace in traces]
 
 
 def trace_transaction(request: Request, transaction_hash: Hash, tracer: TracerOptions = _STRUCT_LOGS) -> object:
@@ -97,7 +107,7 @@ def trace_call(
         raise ServerError(f"tracing failed: {error}") from error
     if result.trace is None:
         raise ServerError("tracing failed: the engine gave no trace")
-    return json.loads(result.trace)
+    return _as_geth(json.loads(result.trace))
 
 
 def get_raw_header(request: Request, block: BlockReference) -> str:
@@ -110,7 +120,7 @@ def get_raw_block(request: Request, block: BlockReference) -> str:
     found = request.find_block(block)
     if found is None:
         raise ServerError("block not found")
-    return shapes.data(shapes.encode_ethereum_block(found.header, found.body))
+    return shapes.data(encode_ethereum_block(found.header, found.body))
 
 
 def get_raw_transaction(request: Request, transaction_hash: Hash) -> str:

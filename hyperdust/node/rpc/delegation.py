@@ -15,7 +15,7 @@ from hyperdust.node.rpc.eth_state import load_account, load_code
 from hyperdust.node.rpc.parameters import Authorization
 
 GAS_PER_AUTHORIZATION: Final = 25_000  # EIP-7702: PER_EMPTY_ACCOUNT_COST, part of a transaction's intrinsic gas
-_DELEGATION: Final = b"\xef\x01\x00"
+DELEGATION: Final = b"\xef\x01\x00"
 _HALF_ORDER: Final = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0  # secp256k1 n // 2
 
 
@@ -39,10 +39,10 @@ def delegate(
             continue
         account = _current(overrides, state, authority)
         expected = account.nonce + (1 if authority == sender else 0)  # the sender's nonce has gone up by then
-        delegated = not account.code or account.code[:3] == _DELEGATION
+        delegated = not account.code or account.code[:3] == DELEGATION
         if authorization.nonce != expected or not delegated:
             continue
-        code = _DELEGATION + authorization.address if any(authorization.address) else b""
+        code = DELEGATION + authorization.address if any(authorization.address) else b""
         nonce = account.nonce if authority == sender else account.nonce + 1
         overrides[authority] = replace(overrides.get(authority, AccountOverride()), code=code, nonce=nonce)
 

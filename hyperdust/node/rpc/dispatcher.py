@@ -37,7 +37,7 @@ class Dispatcher:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._methods = build_table(debug_enabled=backend.debug)
+        self._methods = build_table(debug_enabled=backend.debug, foreign=backend.foreign is not None)
         self._document = build_document(self._methods.values(), backend.version)
         self._modules = {name.partition("_")[0]: "1.0" for name in self._methods} | {"rpc": "1.0"}
 

@@ -1,5 +1,6 @@
 """eth_*: blocks, transactions and receipts."""
 
+from hyperdust.node.foreign_blocks import ommers_of
 from hyperdust.node.rpc import shapes
 from hyperdust.node.rpc.backend import Request
 from hyperdust.node.rpc.blocks import FullBlock
@@ -80,21 +81,26 @@ def get_block_transaction_count_by_hash(request: Request, block_hash: Hash) -> s
 
 
 def get_uncle_count_by_number(request: Request, block: BlockReference) -> str | None:
-    """Zero: this chain has no ommers."""
-    return shapes.quantity(0) if request.find_block(block) else None
+    """How many ommers a block has; our own chain has none."""
+    found = request.find_block(block)
+    return shapes.quantity(len(ommers_of(found.body))) if found else None
 
 
 def get_uncle_count_by_hash(request: Request, block_hash: Hash) -> str | None:
-    """Zero: this chain has no ommers."""
+    """How many ommers a block has."""
     return get_uncle_count_by_number(request, BlockReference(hash=block_hash))
 
 
-def get_uncle_by_number(_request: Request, _block: BlockReference, _index: Quantity) -> None:
-    """Null: this chain has no ommers."""
+def get_uncle_by_number(request: Request, block: BlockReference, index: Quantity) -> Json | None:
+    """A block's ommer; null where there is none."""
+    found = request.find_block(block)
+    ommers = ommers_of(found.body) if found else ()
+    return shapes.ommer_json(ommers[index]) if index < len(ommers) else None
 
 
-def get_uncle_by_hash(_request: Request, _block_hash: Hash, _index: Quantity) -> None:
-    """Null: this chain has no ommers."""
+def get_uncle_by_hash(request: Request, block_hash: Hash, index: Quantity) -> Json | None:
+    """A block's ommer; null where there is none."""
+    return get_uncle_by_number(request, BlockReference(hash=block_hash), index)
 
 
 def get_transaction_by_hash(request: Request, transaction_hash: Hash) -> Json | None:
@@ -148,4 +154,9 @@ def get_block_receipts(request: Request, block: BlockReference) -> list[Json] | 
     if found is None:
         return None
     blocks = request.backend.blocks
-    return shapes.receipts_json(found, blocks.transactions(found), blocks.receipts(request.snapshot, found.hash))
+    return shapes.receipts_json(
+        found,
+        blocks.transactions(found),
+        blocks.receipts(request.snapshot, found.hash),
+        request.backend.rules.blob_base_fee(found.header),
+    )

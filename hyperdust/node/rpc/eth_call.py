@@ -1,19 +1,19 @@
 """eth_*: trying a message on a block's state: call, gas estimate, access list."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from chain import engine
-from chain.engine import BlockEnvironment, CallMessage, CallResult, create_access_list
+from chain.engine import BlockEnvironment, CallMessage, CallResult, Precompile, create_access_list
 from chain.errors import Invalid
 from chain.transactions import FloorDataGasTooLow, IntrinsicGasTooLow
-from consensus.validation import environment_of
 from hyperdust.node.contracts import State
 from hyperdust.node.rpc import shapes
 from hyperdust.node.rpc.backend import Request
+from hyperdust.node.rpc.blob_fees import prepare_blob_fees
 from hyperdust.node.rpc.delegation import GAS_PER_AUTHORIZATION, delegate
-from hyperdust.node.rpc.errors import Reverted, ServerError
+from hyperdust.node.rpc.errors import InvalidParams, Reverted, ServerError
 from hyperdust.node.rpc.eth_state import load_account, load_code
 from hyperdust.node.rpc.parameters import (
     LATEST,
@@ -22,8 +22,8 @@ from hyperdust.node.rpc.parameters import (
     CallRequest,
     StateOverrides,
 )
+from hyperdust.node.rpc.precompile_moves import move_precompiles, precompiled_addresses
 from hyperdust.node.rpc.shapes import Json
-from precompiles.registry import PRECOMPILES
 
 _TRANSFER_GAS: Final = 21_000
 _CALL_STIPEND: Final = 2_300
@@ -31,11 +31,6 @@ _MAX_TRANSACTION_GAS: Final = 1 << 24  # EIP-7825
 _ERROR_RATIO: Final = (15, 1_000)  # stop the search once the bounds are this close, as geth does
 _OUT_OF_GAS: Final = "out of gas"
 _REVERTED: Final = "execution reverted"
-
-_PRECOMPILED: Final = frozenset(
-    [number.to_bytes(20, "big") for number in (*range(1, 18), 0x100)] + [entry[0] for entry in PRECOMPILES]
-)
-"""Ethereum's precompiles up to Osaka, and ours."""
 
 _NO_OVERRIDES: Final = StateOverrides()
 _SAME_BLOCK: Final = BlockOverrides()
@@ -49,6 +44,7 @@ class Trial:
     message: CallMessage
     state: State
     overrides: Mapping[bytes, engine.AccountOverride]
+    precompiles: Sequence[Precompile]
     authorization_gas: int = 0
     """What authorizations cost before anything runs; their effect is in `overrides`, since messages carry none."""
 
@@ -64,7 +60,7 @@ class Trial:
             message,
             self.state.read_many,
             overrides=self.overrides,
-            precompiles=PRECOMPILES,
+            precompiles=self.precompiles,
             trace=trace,
         )
 
@@ -82,7 +78,14 @@ def prepare(
         ServerError: no such block, or its state is not kept.
     """
     state = request.state(block)
-    environment = replace(environment_of(state.header, request.backend.params), **block_overrides.as_changes())
+    rules = request.backend.rules
+    environment = replace(rules.environment_of(state.header), **block_overrides.as_changes())
+    if call.chain_id is not None and call.chain_id != environment.chain_id:
+        raise ServerError(f"chainId does not match node's (have={call.chain_id}, want={environment.chain_id})")
+    if call.blob_hashes and not environment.allow_blobs:
+        raise InvalidParams("this chain has no blob transactions")
+    cap, blobs = call.max_fee_per_blob_gas or 0, len(call.blob_hashes)
+    fees = prepare_blob_fees(environment, block_overrides.blob_base_fee, blobs, cap, validates=False)
     price, tip = _fees(call, environment)
     message = CallMessage(
         sender=call.sender,
@@ -93,10 +96,23 @@ def prepare(
         gas_price=price,
         max_priority_fee=tip,
         access_list=call.access_list,
+        blob_hashes=call.blob_hashes,
+        max_fee_per_blob_gas=fees.cap,
     )
+    precompiles = move_precompiles(overrides, environment, rules.precompiles)
     changed = engine_overrides(overrides)
     delegate(changed, call.authorizations, state, call.sender, environment.chain_id)
-    return Trial(environment, message, state, changed, GAS_PER_AUTHORIZATION * len(call.authorizations))
+    if fees.credit:
+        credit_sender(changed, state, call.sender, fees.credit)
+    authorization_gas = GAS_PER_AUTHORIZATION * len(call.authorizations)
+    return Trial(fees.environment, message, state, changed, precompiles, authorization_gas)
+
+
+def credit_sender(overrides: dict[bytes, engine.AccountOverride], state: State, sender: bytes, amount: int) -> None:
+    """Give the sender wei before a trial."""
+    known = overrides.get(sender, engine.AccountOverride())
+    balance = load_account(state, sender).balance if known.balance is None else known.balance
+    overrides[sender] = replace(known, balance=balance + amount)
 
 
 def _fees(call: CallRequest, environment: BlockEnvironment) -> tuple[int, int | None]:
@@ -182,7 +198,8 @@ def _is_transfer(trial: Trial) -> bool:
     overridden = trial.overrides.get(message.to)
     if overridden is not None and overridden.code is not None:
         return not overridden.code
-    return not load_code(trial.state, message.to) and message.to not in _PRECOMPILED
+    precompiled = precompiled_addresses(trial.environment.fork, trial.precompiles)
+    return not load_code(trial.state, message.to) and message.to not in precompiled
 
 
 def _highest_gas(request: Request, trial: Trial, transaction: CallRequest) -> int:
@@ -259,7 +276,7 @@ def access_list(
             replace(trial.message, gas=gas),
             trial.state.read_many,
             overrides=trial.overrides,
-            precompiles=PRECOMPILES,
+            precompiles=trial.precompiles,
         )
     except Invalid as refusal:
         raise ServerError(f"err: {refusal} (supplied gas {gas})") from refusal

@@ -3,7 +3,6 @@
 from typing import Final
 
 from chain.blocks import Header
-from consensus.headers import compute_base_fee
 from hyperdust.node.rpc import shapes
 from hyperdust.node.rpc.backend import Request
 from hyperdust.node.rpc.blocks import compute_effective_gas_price
@@ -15,13 +14,14 @@ _SAMPLE_BLOCKS: Final = 20  # geth's oracle looks at as many
 _SAMPLE_PERCENTILE: Final = 60  # likewise
 _SAMPLES_PER_BLOCK: Final = 3  # likewise
 _MIN_TIP: Final = 1  # wei: never suggest nothing, or idle chains teach wallets to send 0
-_BLOB_BASE_FEE: Final = 1  # EIP-4844's minimum; this chain takes no blobs
 
 
 def gas_price(request: Request) -> str:
     """A price that both the head's environment (calls) and the next block accept: base fee and the suggested tip."""
     head = request.snapshot.head.header
-    return shapes.quantity(max(head.base_fee_per_gas, compute_base_fee(head)) + suggest_tip(request))
+    return shapes.quantity(
+        max(head.base_fee_per_gas, request.backend.rules.base_fee_after(head)) + suggest_tip(request)
+    )
 
 
 def max_priority_fee_per_gas(request: Request) -> str:
@@ -31,12 +31,12 @@ def max_priority_fee_per_gas(request: Request) -> str:
 
 def base_fee(request: Request) -> str:
     """Base fee of the next block."""
-    return shapes.quantity(compute_base_fee(request.snapshot.head.header))
+    return shapes.quantity(request.backend.rules.base_fee_after(request.snapshot.head.header))
 
 
-def blob_base_fee(_request: Request) -> str:
-    """The minimum: this chain takes no blobs."""
-    return shapes.quantity(_BLOB_BASE_FEE)
+def blob_base_fee(request: Request) -> str:
+    """Wei a blob gas in the head; our own chain takes no blobs."""
+    return shapes.quantity(request.backend.rules.blob_base_fee(request.snapshot.head.header))
 
 
 def suggest_tip(request: Request) -> int:
@@ -69,13 +69,15 @@ def fee_history(
     last = _last_block(request, newest)
     first = max(last - min(count, request.backend.limits.fee_history_blocks) + 1, 0)
     headers = [request.require_header(BlockReference(number=number))[1] for number in range(first, last + 1)]
-    fees = [header.base_fee_per_gas for header in headers] + [compute_base_fee(headers[-1])]
+    rules = request.backend.rules
+    blob_fees = [rules.blob_base_fee(header) for header in headers] + [rules.blob_base_fee_after(headers[-1])]
+    fees = [header.base_fee_per_gas for header in headers] + [rules.base_fee_after(headers[-1])]
     result: Json = {
         "oldestBlock": shapes.quantity(first),
         "baseFeePerGas": [shapes.quantity(fee) for fee in fees],
         "gasUsedRatio": [header.gas_used / header.gas_limit for header in headers],
-        "baseFeePerBlobGas": [shapes.quantity(_BLOB_BASE_FEE) for _ in fees],
-        "blobGasUsedRatio": [0 for _ in headers],
+        "baseFeePerBlobGas": [shapes.quantity(fee) for fee in blob_fees],
+        "blobGasUsedRatio": [header.blob_gas_used / (rules.max_blob_gas(header) or 1) for header in headers],
     }
     if percentiles:
         result["reward"] = [_rewards(request, header, percentiles) for header in headers]

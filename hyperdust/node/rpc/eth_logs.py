@@ -1,7 +1,6 @@
 """eth_*: logs and filters."""
 
 from hyperdust.node.rpc.backend import Request
-from hyperdust.node.rpc.blocks import resolve_number
 from hyperdust.node.rpc.errors import InvalidParams, LimitExceeded, ServerError
 from hyperdust.node.rpc.feeds import HashCursor, LogCursor, LogMatcher, PendingCursor, find_logs
 from hyperdust.node.rpc.parameters import LogFilter
@@ -22,8 +21,8 @@ def get_logs(request: Request, wanted: LogFilter) -> list[Json]:
 
 def _range(request: Request, wanted: LogFilter) -> range:
     head = request.snapshot.head.number
-    first = resolve_number(request.snapshot, wanted.from_block) if wanted.from_block else head
-    last = resolve_number(request.snapshot, wanted.to_block) if wanted.to_block else head
+    first = request.resolve_number(wanted.from_block) if wanted.from_block else head
+    last = request.resolve_number(wanted.to_block) if wanted.to_block else head
     if first > last:
         raise InvalidParams("invalid block range params")
     if last > head:

@@ -7,7 +7,7 @@ from hyperdust.contracts_abi import load_abi
 from hyperdust.node.contracts import State, view
 from hyperdust.node.rpc import shapes
 from hyperdust.node.rpc.backend import Request
-from hyperdust.node.rpc.blocks import FullBlock, resolve_number
+from hyperdust.node.rpc.blocks import FullBlock
 from hyperdust.node.rpc.errors import InvalidParams, LimitExceeded
 from hyperdust.node.rpc.job_events import STATE_BY_STATUS, find_transitions
 from hyperdust.node.rpc.parameters import LATEST, Address, BlockReference
@@ -57,7 +57,7 @@ def _reward(request: Request, state: State, number: int) -> tuple[Any, ...]:
 
 def get_reward(request: Request, block: BlockReference) -> Json | None:
     """What a block earned its coinbase; null while no next block is known."""
-    number = resolve_number(request.snapshot, block)
+    number = request.resolve_number(block)
     if not 0 < number < request.snapshot.head.number:
         return None
     coinbase, minted, spent, unlock, claimed = _reward(request, request.state(LATEST), number)
@@ -74,7 +74,7 @@ def get_reward(request: Request, block: BlockReference) -> Json | None:
 def usefulness(request: Request, first: BlockReference, last: BlockReference) -> Json:
     """Credit spent over difficulty, of a range of blocks; the head, whose credit is not known yet, is left out."""
     head = request.snapshot.head.number
-    start, end = resolve_number(request.snapshot, first), resolve_number(request.snapshot, last)
+    start, end = request.resolve_number(first), request.resolve_number(last)
     if start > end or end > head:
         raise InvalidParams("invalid block range params")
     if end - start >= request.backend.limits.usefulness_blocks:

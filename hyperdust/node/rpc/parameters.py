@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final, NewType, TypeAlias
 
+from chain.blocks import Withdrawal
+
 Address = NewType("Address", bytes)
 Hash = NewType("Hash", bytes)
 Data = NewType("Data", bytes)
@@ -12,6 +14,7 @@ Slot = NewType("Slot", bytes)
 Count = NewType("Count", int)
 Anything: TypeAlias = object
 Percentiles = NewType("Percentiles", tuple[float, ...])
+RawTransactions = NewType("RawTransactions", tuple[bytes, ...])
 
 TAGS: Final = ("latest", "pending", "earliest", "safe", "finalized")
 
@@ -54,7 +57,10 @@ class CallRequest:
     value: int = 0
     nonce: int | None = None
     data: bytes = b""
+    chain_id: int | None = None
     access_list: tuple[tuple[bytes, tuple[bytes, ...]], ...] = ()
+    blob_hashes: tuple[bytes, ...] = ()
+    max_fee_per_blob_gas: int | None = None
     authorizations: tuple[Authorization, ...] = ()
 
 
@@ -67,6 +73,7 @@ class AccountOverride:
     code: bytes | None = None
     state: tuple[tuple[int, int], ...] | None = None
     state_diff: tuple[tuple[int, int], ...] = ()
+    move_precompile_to: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,7 @@ class StateOverrides:
 
 @dataclass(frozen=True, slots=True)
 class BlockOverrides:
-    """Fields of the block replaced for one call; names are the engine's."""
+    """Fields of the block replaced for one call; all but the last three are the engine's by name."""
 
     number: int | None = None
     timestamp: int | None = None
@@ -86,10 +93,20 @@ class BlockOverrides:
     gas_limit: int | None = None
     base_fee: int | None = None
     prev_randao: bytes | None = None
+    difficulty: int | None = None
+    blob_base_fee: int | None = None
+    beacon_root: bytes | None = None
+    """For simulations."""
+    withdrawals: tuple[Withdrawal, ...] | None = None
+    """For simulations."""
 
     def as_changes(self) -> dict[str, Any]:
-        """The fields that are set."""
-        return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
+        """The fields of the engine's environment that are set."""
+        names = [field.name for field in fields(self) if field.name not in _NOT_ENVIRONMENT]
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+_NOT_ENVIRONMENT: Final = ("blob_base_fee", "beacon_root", "withdrawals")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +152,17 @@ class ProofKey:
 
     slot: int
     shown: str
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadAttributes:
+    """What a consensus client says about a block that it wants."""
+
+    timestamp: int
+    prev_randao: bytes
+    coinbase: bytes
+    withdrawals: tuple[Withdrawal, ...]
+    beacon_root: bytes
 
 
 @dataclass(frozen=True, slots=True)

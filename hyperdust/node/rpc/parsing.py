@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
+from chain.blocks import Withdrawal
 from hyperdust.node.rpc.errors import InvalidParams
 from hyperdust.node.rpc.parameters import (
     LATEST,
@@ -21,9 +22,11 @@ from hyperdust.node.rpc.parameters import (
     Data,
     Hash,
     LogFilter,
+    PayloadAttributes,
     Percentiles,
     ProofKey,
     Quantity,
+    RawTransactions,
     SimulatedBlock,
     Simulation,
     Slot,
@@ -161,8 +164,8 @@ def parse_call(value: object) -> CallRequest:
         raise InvalidParams("both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) specified")
     if fee_cap is not None and tip_cap is not None and fee_cap < tip_cap:
         raise InvalidParams(f"maxFeePerGas ({fee_cap:#x}) < maxPriorityFeePerGas ({tip_cap:#x})")
-    if item.get("blobVersionedHashes") or item.get("blobs"):
-        raise InvalidParams("this chain has no blob transactions")
+    if item.get("blobs"):
+        raise InvalidParams("blobs are not supported: give blobVersionedHashes")
     return CallRequest(
         sender=_optional(item, "from", parse_address) or bytes(20),
         to=_optional(item, "to", parse_address),
@@ -173,7 +176,10 @@ def parse_call(value: object) -> CallRequest:
         value=_optional(item, "value", parse_quantity) or 0,
         nonce=_optional(item, "nonce", _parse_u64),
         data=data if data is not None else alias or b"",
+        chain_id=_optional(item, "chainId", parse_quantity),
         access_list=_parse_access_list(item.get("accessList")),
+        blob_hashes=tuple(parse_hash(one) for one in _list(item.get("blobVersionedHashes") or [])),
+        max_fee_per_blob_gas=_optional(item, "maxFeePerBlobGas", _parse_fee),
         authorizations=tuple(
             _parse_authorization(_object(entry)) for entry in _list(item.get("authorizationList") or [])
         ),
@@ -214,14 +220,13 @@ def parse_state_overrides(value: object) -> StateOverrides:
         item = _object(entry)
         if item.get("state") is not None and item.get("stateDiff") is not None:
             raise InvalidParams(f"account {key} has both 'state' and 'stateDiff'")
-        if item.get("movePrecompileToAddress") is not None:
-            raise InvalidParams("movePrecompileToAddress is not supported")
         override = AccountOverride(
             balance=_optional(item, "balance", parse_quantity),
             nonce=_optional(item, "nonce", _parse_u64),
             code=_optional(item, "code", parse_data),
             state=_optional(item, "state", _parse_slots),
             state_diff=_optional(item, "stateDiff", _parse_slots) or (),
+            move_precompile_to=_optional(item, "movePrecompileToAddress", parse_address),
         )
         accounts.append((bytes(parse_address(key)), override))
     return StateOverrides(tuple(accounts))
@@ -235,13 +240,20 @@ def _parse_slots(value: object) -> tuple[tuple[int, int], ...]:
 
 
 def parse_block_overrides(value: object) -> BlockOverrides:
-    """{number, time, feeRecipient, gasLimit, baseFeePerGas, prevRandao}; null changes nothing."""
+    """{number, time, feeRecipient, gasLimit, baseFeePerGas, prevRandao, ...}; null changes nothing."""
     if value is None:
         return BlockOverrides()
     item = _object(value)
     for name in ("beaconRoot", "withdrawals"):
         if item.get(name) is not None:
             raise InvalidParams(f'block override "{name}" is not supported for this RPC method')
+    return _parse_simulated_overrides(item)
+
+
+def _parse_simulated_overrides(value: object) -> BlockOverrides:
+    if value is None:
+        return BlockOverrides()
+    item = _object(value)
     return BlockOverrides(
         number=_optional(item, "number", _parse_height),
         timestamp=_optional(item, "time", _parse_height),
@@ -249,17 +261,35 @@ def parse_block_overrides(value: object) -> BlockOverrides:
         gas_limit=_optional(item, "gasLimit", _parse_u64),
         base_fee=_optional(item, "baseFeePerGas", _parse_u64),
         prev_randao=_optional(item, "prevRandao", parse_hash) or _optional(item, "random", parse_hash),
+        difficulty=_optional(item, "difficulty", parse_quantity),
+        blob_base_fee=_optional(item, "blobBaseFee", _parse_u64),
+        beacon_root=_optional(item, "beaconRoot", parse_hash),
+        withdrawals=_optional(item, "withdrawals", parse_withdrawals),
+    )
+
+
+def parse_withdrawals(value: object) -> tuple[Withdrawal, ...]:
+    """[{index, validatorIndex, address, amount}]."""
+    entries = [_object(entry) for entry in _list(value)]
+    return tuple(
+        Withdrawal(
+            _parse_u64(entry.get("index")),
+            _parse_u64(entry.get("validatorIndex")),
+            parse_address(entry.get("address")),
+            _parse_u64(entry.get("amount")),
+        )
+        for entry in entries
     )
 
 
 def parse_simulation(value: object) -> Simulation:
     """{blockStateCalls: [{blockOverrides, stateOverrides, calls}], validation, traceTransfers, ...}."""
     item = _object(value)
-    blocks = [_object(entry) for entry in _list(item.get("blockStateCalls"), 256)]
+    blocks = [_object(entry) for entry in _list(item.get("blockStateCalls"), 100_000)]
     return Simulation(
         blocks=tuple(
             SimulatedBlock(
-                parse_block_overrides(entry.get("blockOverrides")),
+                _parse_simulated_overrides(entry.get("blockOverrides")),
                 parse_state_overrides(entry.get("stateOverrides")),
                 tuple(parse_call(call) for call in _list(entry.get("calls") or [], 1_000)),
             )
@@ -331,6 +361,23 @@ def parse_tracer(value: object) -> TracerOptions:
     options = {key: entry for key, entry in item.items() if key not in {"tracer", "tracerConfig", "timeout", "reexec"}}
     options.update(_object(nested) if nested is not None else {})
     return TracerOptions(_string(tracer) if tracer is not None else None, options)
+
+
+def parse_payload_attributes(value: object) -> PayloadAttributes:
+    """{timestamp, prevRandao, suggestedFeeRecipient, withdrawals, parentBeaconBlockRoot}."""
+    item = _object(value)
+    return PayloadAttributes(
+        timestamp=_parse_height(item.get("timestamp")),
+        prev_randao=parse_hash(item.get("prevRandao")),
+        coinbase=parse_address(item.get("suggestedFeeRecipient")),
+        withdrawals=_optional(item, "withdrawals", parse_withdrawals) or (),
+        beacon_root=_optional(item, "parentBeaconBlockRoot", parse_hash) or bytes(32),
+    )
+
+
+def parse_raw_transactions(value: object) -> RawTransactions:
+    """A list of EIP-2718 encodings."""
+    return RawTransactions(tuple(parse_data(one) for one in _list(value, 10_000)))
 
 
 def parse_text(value: object) -> str:
@@ -417,6 +464,8 @@ PARSERS: Final[Mapping[object, Callable[[object], object]]] = {
     Simulation: parse_simulation,
     StorageRequest: parse_storage_request,
     TracerOptions: parse_tracer,
+    PayloadAttributes: parse_payload_attributes,
+    RawTransactions | None: parse_raw_transactions,
     tuple[ProofKey, ...]: parse_proof_keys,
     bool: parse_flag,
     str: parse_text,

@@ -26,11 +26,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from chain.engine import Transaction
 from chain.errors import NodeFault
 from chain.params import ChainParams
-from hyperdust.node.builder import Builder
 from hyperdust.node.config import NodeConfig
-from hyperdust.node.importer import Imported, Importer
+from hyperdust.node.importer import Imported
 from hyperdust.node.mempool import Mempool
-from hyperdust.node.rpc.backend import Backend, Subscriptions
+from hyperdust.node.rpc.backend import Backend, ForeignChain, HeadSource, PendingSource, Subscriptions
 from hyperdust.node.rpc.dispatcher import Dispatcher, encode_failure, encode_notification
 from hyperdust.node.rpc.errors import LimitExceeded, TimedOut
 from hyperdust.node.store import Store
@@ -54,19 +53,21 @@ class NodeParts(Protocol):
     @property
     def store(self) -> Store: ...  # noqa: D102
     @property
-    def importer(self) -> Importer: ...  # noqa: D102
+    def importer(self) -> HeadSource: ...  # noqa: D102
     @property
     def mempool(self) -> Mempool: ...  # noqa: D102
     @property
-    def builder(self) -> Builder: ...  # noqa: D102
+    def builder(self) -> PendingSource: ...  # noqa: D102
 
 
 class PortTaken(NodeFault):
     """Another process listens there."""
 
 
-async def serve_rpc(node: NodeParts, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-    """Serve a node's two ports until cancelled.
+async def serve_rpc(
+    node: NodeParts, foreign: ForeignChain | None = None, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Serve a node's two ports until cancelled; `foreign` where its chain is an imported one.
 
     Raises:
         PortTaken
@@ -78,7 +79,8 @@ async def serve_rpc(node: NodeParts, task_status: trio.TaskStatus[None] = trio.T
         mempool=node.mempool,
         builder=node.builder,
         version=f"hyperdust/v{version('hyperdust')}/python",
-        debug=node.config.dev,
+        debug=node.config.dev or foreign is not None,
+        foreign=foreign,
     )
     ports = (("JSON-RPC", "--rpc-port", node.config.rpc_port), ("WebSocket", "--ws-port", node.config.ws_port))
     descriptors = [_listen(node.config.host, port, what, option) for what, option, port in ports]

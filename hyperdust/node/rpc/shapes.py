@@ -1,11 +1,20 @@
 """What headers, blocks, transactions, receipts and logs look like in JSON: geth's fields, no more."""
 
 from collections.abc import Sequence
+from typing import Final
 
-import rlp
-
-from chain.blocks import Block, Body, Header
+from chain.blocks import Body, Header, Withdrawal
 from chain.engine import Transaction
+from hyperdust.node.foreign_blocks import (
+    CANCUN_FIELDS,
+    LONDON_FIELDS,
+    PRAGUE_FIELDS,
+    SHANGHAI_FIELDS,
+    ForeignHeader,
+    encode_ethereum_block,
+    field_count_of,
+    ommers_of,
+)
 from hyperdust.node.rpc.blocks import (
     DecodedReceipt,
     FullBlock,
@@ -15,6 +24,8 @@ from hyperdust.node.rpc.blocks import (
 )
 
 Json = dict[str, object]
+
+GAS_PER_BLOB: Final = 1 << 17  # EIP-4844
 
 
 def quantity(number: int) -> str:
@@ -34,7 +45,7 @@ def optional_data(value: bytes | None) -> str | None:
 
 def header_json(header: Header, block_hash: bytes | None) -> Json:
     """A header; `block_hash` None for the pending block, whose hash is not known before it is sealed."""
-    return {
+    shown: Json = {
         "number": quantity(header.number),
         "hash": optional_data(block_hash),
         "parentHash": data(header.parent_hash),
@@ -51,13 +62,17 @@ def header_json(header: Header, block_hash: bytes | None) -> Json:
         "timestamp": quantity(header.timestamp),
         "transactionsRoot": data(header.transactions_root),
         "receiptsRoot": data(header.receipts_root),
-        "baseFeePerGas": quantity(header.base_fee_per_gas),
-        "withdrawalsRoot": data(header.withdrawals_root),
-        "blobGasUsed": quantity(header.blob_gas_used),
-        "excessBlobGas": quantity(header.excess_blob_gas),
-        "parentBeaconBlockRoot": data(header.parent_beacon_block_root),
-        "requestsHash": data(header.requests_hash),
     }
+    late: Sequence[tuple[int, str, str]] = (
+        (LONDON_FIELDS, "baseFeePerGas", quantity(header.base_fee_per_gas)),
+        (SHANGHAI_FIELDS, "withdrawalsRoot", data(header.withdrawals_root)),
+        (CANCUN_FIELDS, "blobGasUsed", quantity(header.blob_gas_used)),
+        (CANCUN_FIELDS, "excessBlobGas", quantity(header.excess_blob_gas)),
+        (CANCUN_FIELDS, "parentBeaconBlockRoot", data(header.parent_beacon_block_root)),
+        (PRAGUE_FIELDS, "requestsHash", data(header.requests_hash)),
+    )
+    present = field_count_of(header)
+    return shown | {name: value for count, name, value in late if present >= count}
 
 
 def block_json(block: FullBlock, hashes: Sequence[bytes], transactions: Sequence[Transaction] | None) -> Json:
@@ -65,16 +80,24 @@ def block_json(block: FullBlock, hashes: Sequence[bytes], transactions: Sequence
     listed: list[object] = [data(transaction_hash) for transaction_hash in hashes]
     if transactions is not None:
         listed = [transaction_json(transaction, block, index) for index, transaction in enumerate(transactions)]
-    return {
+    shown: Json = {
         **header_json(block.header, block.hash),
         "size": quantity(len(encode_ethereum_block(block.header, block.body))),
         "transactions": listed,
-        "uncles": [],
-        "withdrawals": withdrawals_json(block.body),
+        "uncles": [data(ommer.hash) for ommer in ommers_of(block.body)],
     }
+    if field_count_of(block.header) >= SHANGHAI_FIELDS:
+        shown["withdrawals"] = withdrawals_json(block.body.withdrawals)
+    return shown
 
 
-def withdrawals_json(body: Body) -> list[Json]:
+def ommer_json(ommer: ForeignHeader) -> Json:
+    """An ommer: a block that only its header is known of."""
+    size = len(encode_ethereum_block(ommer, Body((), (), b"")))
+    return {**header_json(ommer, ommer.hash), "size": quantity(size), "uncles": []}
+
+
+def withdrawals_json(withdrawals: Sequence[Withdrawal]) -> list[Json]:
     """BTC credits in the form of EIP-4895."""
     return [
         {
@@ -83,15 +106,8 @@ def withdrawals_json(body: Body) -> list[Json]:
             "address": data(withdrawal.address),
             "amount": quantity(withdrawal.amount),
         }
-        for withdrawal in body.withdrawals
+        for withdrawal in withdrawals
     ]
-
-
-def encode_ethereum_block(header: Header, body: Body) -> bytes:
-    """RLP [header, transactions, ommers, withdrawals]: as other clients encode it, without the certificate."""
-    header_items, _, withdrawals, _ = rlp.decode(Block(header, body).encode())
-    transactions = [raw if raw[0] < 0x80 else rlp.decode(raw) for raw in body.transactions]
-    return bytes(rlp.encode([header_items, transactions, [], withdrawals]))
 
 
 def transaction_json(transaction: Transaction, block: FullBlock | None, index: int | None) -> Json:
@@ -121,6 +137,9 @@ def transaction_json(transaction: Transaction, block: FullBlock | None, index: i
     }
     if transaction.type >= 1:
         result["accessList"] = access_list_json(transaction)
+    if transaction.type == 3:
+        result["maxFeePerBlobGas"] = quantity(transaction.max_fee_per_blob_gas)
+        result["blobVersionedHashes"] = [data(blob_hash) for blob_hash in transaction.blob_hashes]
     if transaction.type == 4:
         result["authorizationList"] = authorizations_json(transaction)
     if transaction.chain_id is not None:
@@ -180,13 +199,17 @@ def log_json(
 
 
 def receipts_json(
-    block: FullBlock, transactions: Sequence[Transaction], receipts: Sequence[DecodedReceipt]
+    block: FullBlock, transactions: Sequence[Transaction], receipts: Sequence[DecodedReceipt], blob_base_fee: int
 ) -> list[Json]:
-    """A block's receipts."""
+    """A block's receipts; `blob_base_fee` in wei."""
     results: list[Json] = []
     gas_before, first_log = 0, 0
     for index, (transaction, receipt) in enumerate(zip(transactions, receipts, strict=True)):
-        results.append(_receipt_json(block, transaction, receipt, (index, gas_before, first_log)))
+        shown = _receipt_json(block, transaction, receipt, (index, gas_before, first_log))
+        if transaction.blob_hashes:
+            shown["blobGasUsed"] = quantity(len(transaction.blob_hashes) * GAS_PER_BLOB)
+            shown["blobGasPrice"] = quantity(blob_base_fee)
+        results.append(shown)
         gas_before = receipt.cumulative_gas_used
         first_log += len(receipt.logs)
     return results

@@ -1,4 +1,8 @@
-"""eth_simulateV1: blocks that follow a known one in thought only, each with its overrides and unsigned calls."""
+"""eth_simulateV1: blocks that follow a known one in thought only, each with its overrides and unsigned calls.
+
+Order and defaults are geth's (internal/ethapi/simulate.go): overrides, the system's opening calls, the calls one by
+one, withdrawals and the system's closing calls.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,38 +10,48 @@ from hashlib import sha256
 from typing import Final, cast
 
 import rlp
+from eth_utils.address import to_checksum_address
 
 from chain import engine
-from chain.blocks import EMPTY_OMMERS_HASH, EMPTY_TRIE_ROOT, ZERO_HASH, Body, Header
-from chain.engine import CallMessage, CallResult, Transaction
+from chain.blocks import ZERO_HASH, Body, Header
+from chain.engine import CallResult, Executed, SystemCall, Transaction
 from chain.errors import Invalid
-from chain.hashing import keccak256
 from chain.transactions import (
-    BlockGasLimitReached,
     FeeCapBelowBaseFee,
+    InitcodeTooLarge,
     InsufficientFunds,
     IntrinsicGasTooLow,
+    NonceOverflow,
     NonceTooHigh,
     NonceTooLow,
+    SenderNotEOA,
+    TipAboveFeeCap,
     TransactionInvalid,
 )
-from consensus.headers import compute_base_fee
-from consensus.validation import environment_of
 from hyperdust.node.contracts import State
+from hyperdust.node.foreign_blocks import CANCUN_FIELDS, LONDON_FIELDS, PRAGUE_FIELDS, SHANGHAI_FIELDS, field_count_of
 from hyperdust.node.rpc import shapes
 from hyperdust.node.rpc.backend import Request
 from hyperdust.node.rpc.blocks import FullBlock, Log
+from hyperdust.node.rpc.delegation import DELEGATION
 from hyperdust.node.rpc.errors import InvalidParams, Reverted, RpcError
 from hyperdust.node.rpc.eth_call import engine_overrides
-from hyperdust.node.rpc.eth_state import load_account
+from hyperdust.node.rpc.eth_state import load_account, load_code
 from hyperdust.node.rpc.feeds import bloom_bits
 from hyperdust.node.rpc.list_root import compute_list_root
-from hyperdust.node.rpc.parameters import LATEST, BlockReference, CallRequest, SimulatedBlock, Simulation
+from hyperdust.node.rpc.parameters import LATEST, BlockOverrides, BlockReference, SimulatedBlock, Simulation
+from hyperdust.node.rpc.precompile_moves import move_precompiles
 from hyperdust.node.rpc.shapes import Json
-from precompiles.registry import PRECOMPILES
+from hyperdust.node.rpc.simulated_calls import Ran, Unsigned, World, make_transaction, run_call
 
 _MAX_BLOCKS: Final = 256  # geth's
-_NO_REQUESTS: Final = sha256(b"").digest()  # EIP-7685
+_MAX_NONCE: Final = (1 << 64) - 1  # EIP-2681
+_BEACON_ROOTS: Final = bytes.fromhex("000f3df6d732807ef1319fb7b8bb8522d0beac02")  # EIP-4788
+_HISTORY: Final = bytes.fromhex("0000f90827f1c53a10cb7a02335b175320002935")  # EIP-2935
+_CLOSING: Final = (
+    (bytes.fromhex("00000961ef480eb55e80d19ad83579a64c007002"), 1),  # EIP-7002
+    (bytes.fromhex("0000bbddc7ce488642fb579f8b00f3a590007251"), 2),  # EIP-7251
+)
 
 
 class SimulationRefused(RpcError):
@@ -52,57 +66,34 @@ class SimulationRefused(RpcError):
         return super().as_json() | {"code": self._code}
 
 
-_RULE_CODES: Final[Mapping[type[TransactionInvalid], int]] = {
+_RULE_CODES: Final[Mapping[type[Invalid], int]] = {
     NonceTooLow: -38010,
     NonceTooHigh: -38011,
     FeeCapBelowBaseFee: -38012,
     IntrinsicGasTooLow: -38013,
     InsufficientFunds: -38014,
-    BlockGasLimitReached: -38015,
+    SenderNotEOA: -38024,
+    InitcodeTooLarge: -38025,
+    TipAboveFeeCap: -32602,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Unsigned:
-    """A simulated transaction: the fields that `shapes.transaction_json` shows."""
-
-    raw: bytes
-    type: int
-    sender: bytes
-    nonce: int
-    to: bytes | None
-    value: int
-    data: bytes
-    gas_limit: int
-    max_fee_per_gas: int
-    max_priority_fee_per_gas: int
-    access_list: tuple[tuple[bytes, tuple[bytes, ...]], ...]
-    chain_id: int | None
-    authorization_list: tuple[()] = ()
-    y_parity: int = 0
-    v: int = 0
-    r: int = 0
-    s: int = 0
-
-    @property
-    def hash(self) -> bytes:
-        """Of the encoding with an empty signature."""
-        return keccak256(self.raw)
+_BLOCK_GAS_CODE: Final = -38015
+_OTHER_RULE_CODE: Final = -32603
 
 
 def simulate(request: Request, simulation: Simulation, block: BlockReference = LATEST) -> list[Json]:
     """Results of calls in blocks that would follow a block."""
-    if simulation.trace_transfers:
-        raise InvalidParams("traceTransfers is not supported")
     if not simulation.blocks:
         raise InvalidParams("empty input")
+    if len(simulation.blocks) > _MAX_BLOCKS:
+        raise SimulationRefused(-38026, "too many blocks")
     state = request.state(block)
     budget = request.backend.limits.call_gas
     results: list[Json] = []
     for wanted in _fill_gaps(request, simulation.blocks, state.header):
         request.check_time()
-        result, state, used = _simulate_block(request, simulation, wanted, state, budget)
-        budget -= used
+        simulated = _Simulated(request, simulation, wanted, state, budget)
+        result, state = simulated.run()
+        budget = simulated.budget
         results.append(result)
     return results
 
@@ -113,7 +104,7 @@ def _fill_gaps(request: Request, blocks: Sequence[SimulatedBlock], base: Header)
     Raises:
         SimulationRefused: too many, or out of order.
     """
-    spacing = request.backend.params.spacing_s
+    spacing = request.backend.rules.spacing_s
     number, timestamp = base.number, base.timestamp
     filled: list[SimulatedBlock] = []
     for wanted in blocks:
@@ -124,7 +115,7 @@ def _fill_gaps(request: Request, blocks: Sequence[SimulatedBlock], base: Header)
             raise SimulationRefused(-38026, "too many blocks")
         for between in range(number + 1, target):
             timestamp += spacing
-            filled.append(SimulatedBlock(replace(wanted.block, number=between, timestamp=timestamp)))
+            filled.append(SimulatedBlock(BlockOverrides(number=between, timestamp=timestamp)))
         following = timestamp + spacing if wanted.block.timestamp is None else wanted.block.timestamp
         if following <= timestamp:
             raise SimulationRefused(-38021, f"block timestamps must be in order: {following} <= {timestamp}")
@@ -133,193 +124,249 @@ def _fill_gaps(request: Request, blocks: Sequence[SimulatedBlock], base: Header)
     return filled
 
 
-def _simulate_block(
-    request: Request, simulation: Simulation, wanted: SimulatedBlock, parent: State, budget: int
-) -> tuple[Json, State, int]:
-    params = request.backend.params
-    header = _open_header(wanted, parent.header, validates=simulation.validation)
-    overrides = engine_overrides(wanted.overrides)
-    environment = environment_of(header, params)
-    transactions = _transactions(wanted.calls, parent, overrides, header, (params.chain_id, budget))
-    messages = [_message(transaction, call) for transaction, call in zip(transactions, wanted.calls, strict=True)]
-    try:
-        outcomes, writes, state_root = engine.simulate(
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A transaction that ran."""
+
+    transaction: Unsigned
+    ran: Ran
+
+
+class _Simulated:
+    """One block in the making."""
+
+    def __init__(
+        self, request: Request, simulation: Simulation, wanted: SimulatedBlock, parent: State, budget: int
+    ) -> None:
+        self._request = request
+        self._simulation = simulation
+        self._wanted = wanted
+        self._parent = parent
+        self._rules = request.backend.rules
+        self._header = self._open_header()
+        self._state = State(self._header, parent.read_many)
+        self.budget = budget
+        """Gas that this and all later blocks may still use."""
+
+    def run(self) -> tuple[Json, State]:
+        """The block as JSON, and the state after it.
+
+        Raises:
+            SimulationRefused: a call breaks a rule.
+        """
+        environment = self._rules.environment_of(self._header)
+        difficulty = self._wanted.block.difficulty
+        if difficulty is not None:
+            environment = replace(environment, difficulty=difficulty)
+        precompiles = move_precompiles(self._wanted.overrides, environment, self._rules.precompiles)
+        overrides = engine_overrides(self._wanted.overrides)
+        _, writes, _ = engine.simulate(environment, (), self._state.read_many, overrides=overrides)
+        self._write(writes)
+        self._system(environment, self._opening_calls())
+        world = World(
             environment,
-            messages,
-            parent.read_many,
-            overrides=overrides,
-            precompiles=PRECOMPILES,
-            validates=simulation.validation,
+            self._wanted.block.blob_base_fee,
+            precompiles,
+            self._simulation.validation,
+            self._simulation.trace_transfers,
         )
-    except TransactionInvalid as error:
-        raise SimulationRefused(_RULE_CODES.get(type(error), -32603), f"err: {error}") from error
-    except Invalid as error:
-        raise SimulationRefused(-32603, f"err: {error}") from error
-    receipts = _encode_receipts(transactions, outcomes)
-    gas_used = sum(outcome.gas_used for outcome in outcomes)
-    if gas_used > header.gas_limit:
-        raise SimulationRefused(-38015, f"block gas limit reached: {gas_used} >= {header.gas_limit}")
-    sealed = replace(
-        header,
-        state_root=state_root,
-        gas_used=gas_used,
-        logs_bloom=_bloom(log for outcome in outcomes for log in outcome.logs),
-        transactions_root=compute_list_root([transaction.raw for transaction in transactions]),
-        receipts_root=compute_list_root(receipts),
-    )
-    full = FullBlock(sealed.hash, sealed, Body(tuple(transaction.raw for transaction in transactions), (), b""))
-    hashes = [transaction.hash for transaction in transactions]
-    # The shapes read fields that an unsigned transaction has as well.
-    shown = cast("list[Transaction]", transactions) if simulation.full_transactions else None
-    result = shapes.block_json(full, hashes, shown) | {"calls": _calls_json(full, hashes, outcomes)}
-    return result, State(sealed, _over(parent, writes, sealed)), gas_used
+        done = self._run_calls(world)
+        closed = self._system(environment, (), self._closing_calls())
+        sealed = self._seal(done, closed)
+        return self._as_json(sealed, done), State(sealed, _with_hash(self._state.read_many, sealed))
+
+    def _open_header(self) -> Header:
+        changes, parent = self._wanted.block, self._parent.header
+        header = self._rules.header_after(parent, changes.number or 0, changes.timestamp or 0)
+        count = field_count_of(header)
+        base_fee = 0
+        if count >= LONDON_FIELDS:
+            default = self._rules.base_fee_after(parent) if self._simulation.validation else 0
+            base_fee = default if changes.base_fee is None else changes.base_fee
+        return replace(
+            header,
+            coinbase=parent.coinbase if changes.coinbase is None else changes.coinbase,
+            difficulty=header.difficulty if changes.difficulty is None else changes.difficulty,
+            gas_limit=parent.gas_limit if changes.gas_limit is None else changes.gas_limit,
+            mix_hash=changes.prev_randao or ZERO_HASH,
+            base_fee_per_gas=base_fee,
+            parent_beacon_block_root=(changes.beacon_root or ZERO_HASH) if count >= CANCUN_FIELDS else ZERO_HASH,
+        )
+
+    def _write(self, writes: engine.Writes) -> None:
+        self._state = State(self._header, _over(self._state.read_many, dict(writes)))
+
+    def _has_code(self, address: bytes) -> bool:
+        return bool(load_code(self._state, address))
+
+    def _opening_calls(self) -> list[SystemCall]:
+        count = field_count_of(self._header)
+        calls = []
+        if count >= CANCUN_FIELDS and self._has_code(_BEACON_ROOTS):
+            calls.append(SystemCall(_BEACON_ROOTS, self._header.parent_beacon_block_root))
+        if count >= PRAGUE_FIELDS and self._has_code(_HISTORY):
+            calls.append(SystemCall(_HISTORY, self._header.parent_hash))
+        return calls
+
+    def _closing_calls(self) -> list[SystemCall]:
+        if field_count_of(self._header) < PRAGUE_FIELDS:
+            return []
+        return [SystemCall(to, b"", kind) for to, kind in _CLOSING if self._has_code(to)]
+
+    def _system(
+        self, environment: engine.BlockEnvironment, before: Sequence[SystemCall], after: Sequence[SystemCall] = ()
+    ) -> Executed:
+        """What the system does around the calls; `after` comes with the withdrawals."""
+        withdrawals = self._wanted.block.withdrawals or () if not before else ()
+        executed = engine.execute(
+            environment,
+            (),
+            self._state.read_many,
+            before=before,
+            after=after,
+            withdrawals=[(one.index, one.validator_index, one.address, one.amount) for one in withdrawals],
+            system_contracts=False,
+        )
+        self._write(executed.writes)
+        return executed
+
+    def _run_calls(self, world: World) -> list[_Done]:
+        done: list[_Done] = []
+        gas_used = 0
+        for call in self._wanted.calls:
+            self._request.check_time()
+            if call.blob_hashes and not world.environment.allow_blobs:
+                raise InvalidParams("this chain has no blob transactions")
+            left = self._header.gas_limit - gas_used
+            if call.gas is not None and call.gas > left:
+                raise SimulationRefused(
+                    _BLOCK_GAS_CODE, f"block gas limit reached: remaining: {left}, required: {call.gas}"
+                )
+            nonce = load_account(self._state, call.sender).nonce if call.nonce is None else call.nonce
+            gas = min(left if call.gas is None else call.gas, self.budget)
+            chain_id = world.environment.chain_id
+            if call.chain_id is not None and call.chain_id != chain_id:
+                raise SimulationRefused(
+                    _OTHER_RULE_CODE, f"chainId does not match node's (have={call.chain_id}, want={chain_id})"
+                )
+            transaction = make_transaction(call, nonce, gas, chain_id)
+            try:
+                if world.validates:
+                    _check_sender(call.sender, nonce, self._state)
+                ran = run_call(world, transaction, call, self._state)
+            except TransactionInvalid as error:
+                code = _RULE_CODES.get(type(error), _OTHER_RULE_CODE)
+                sender = to_checksum_address(call.sender)
+                raise SimulationRefused(code, f"err: {error}: address {sender} (supplied gas {gas})") from error
+            self._write(ran.writes)
+            gas_used += ran.result.gas_used
+            self.budget = max(self.budget - ran.result.gas_used, 0)
+            done.append(_Done(transaction, ran))
+        return done
+
+    def _seal(self, done: Sequence[_Done], closed: Executed) -> Header:
+        count = field_count_of(self._header)
+        blobs = sum(len(one.transaction.blob_hashes) for one in done)
+        requests = b"".join(sha256(request).digest() for request in closed.requests)
+        header = self._header
+        return replace(
+            header,
+            state_root=closed.state_root,
+            gas_used=sum(one.ran.result.gas_used for one in done),
+            blob_gas_used=blobs * shapes.GAS_PER_BLOB,
+            logs_bloom=_bloom(log for one in done for log in one.ran.result.logs),
+            transactions_root=compute_list_root([one.transaction.raw for one in done]),
+            receipts_root=compute_list_root(_encode_receipts(done)),
+            withdrawals_root=closed.withdrawals_root or header.withdrawals_root,
+            requests_hash=sha256(requests).digest() if count >= PRAGUE_FIELDS else header.requests_hash,
+        )
+
+    def _as_json(self, sealed: Header, done: Sequence[_Done]) -> Json:
+        transactions = [one.transaction for one in done]
+        withdrawals = self._wanted.block.withdrawals or () if field_count_of(sealed) >= SHANGHAI_FIELDS else ()
+        body = Body(tuple(transaction.raw for transaction in transactions), withdrawals, b"")
+        full = FullBlock(sealed.hash, sealed, body)
+        hashes = [transaction.hash for transaction in transactions]
+        # The shapes read fields that an unsigned transaction has as well.
+        shown = cast("list[Transaction]", transactions) if self._simulation.full_transactions else None
+        return shapes.block_json(full, hashes, shown) | {"calls": _calls_json(full, done)}
 
 
-def _open_header(wanted: SimulatedBlock, parent: Header, *, validates: bool) -> Header:
-    changes = wanted.block
-    base_fee = changes.base_fee
-    if base_fee is None:
-        base_fee = compute_base_fee(parent) if validates else 0
-    return Header(
-        parent_hash=parent.hash,
-        ommers_hash=EMPTY_OMMERS_HASH,
-        coinbase=parent.coinbase if changes.coinbase is None else changes.coinbase,
-        state_root=ZERO_HASH,
-        transactions_root=EMPTY_TRIE_ROOT,
-        receipts_root=EMPTY_TRIE_ROOT,
-        logs_bloom=bytes(256),
-        difficulty=parent.difficulty,
-        number=changes.number or 0,
-        gas_limit=parent.gas_limit if changes.gas_limit is None else changes.gas_limit,
-        gas_used=0,
-        timestamp=changes.timestamp or 0,
-        extra_data=ZERO_HASH,
-        mix_hash=changes.prev_randao or ZERO_HASH,
-        nonce=bytes(8),
-        base_fee_per_gas=base_fee,
-        withdrawals_root=EMPTY_TRIE_ROOT,
-        blob_gas_used=0,
-        excess_blob_gas=0,
-        parent_beacon_block_root=ZERO_HASH,
-        requests_hash=_NO_REQUESTS,
-    )
+def _check_sender(sender: bytes, nonce: int, state: State) -> None:
+    """What geth checks before fees, and the engine after them.
+
+    Raises:
+        TransactionInvalid
+    """
+    expected = load_account(state, sender).nonce
+    if nonce < expected:
+        raise NonceTooLow(nonce, expected)
+    if nonce > expected:
+        raise NonceTooHigh(nonce, expected)
+    if nonce >= _MAX_NONCE:
+        raise NonceOverflow
+    code = load_code(state, sender)
+    if code and code[:3] != DELEGATION:
+        raise SenderNotEOA
 
 
-def _transactions(
-    calls: Sequence[CallRequest],
-    state: State,
-    overrides: Mapping[bytes, engine.AccountOverride],
-    header: Header,
-    bounds: tuple[int, int],
-) -> list[_Unsigned]:
-    chain_id, gas_left = bounds
-    nonces: dict[bytes, int] = {}
-    transactions: list[_Unsigned] = []
-    for call in calls:
-        if call.authorizations:
-            raise InvalidParams("authorizationList is not supported by eth_simulateV1")
-        if call.sender not in nonces:
-            changed = overrides.get(call.sender)
-            known = changed.nonce if changed is not None else None
-            nonces[call.sender] = load_account(state, call.sender).nonce if known is None else known
-        nonce = nonces[call.sender] if call.nonce is None else call.nonce
-        gas = min(gas_left, header.gas_limit) if call.gas is None else call.gas
-        transactions.append(_unsigned(call, nonce, gas, chain_id))
-        nonces[call.sender] = nonce + 1
-    return transactions
-
-
-def _unsigned(call: CallRequest, nonce: int, gas: int, chain_id: int) -> _Unsigned:
-    tail: list[object] = [_integer(gas), call.to or b"", _integer(call.value), call.data]
-    access_list = [[address, list(slots)] for address, slots in call.access_list]
-    signature = [b"", b"", b""]
-    cap, tip = call.max_fee_per_gas or 0, call.max_priority_fee_per_gas or 0
-    if call.gas_price is None:
-        head = [_integer(number) for number in (chain_id, nonce, tip, cap)]
-        kind, raw = 2, b"\2" + rlp.encode([*head, *tail, access_list, *signature])
-    elif access_list:
-        head = [_integer(number) for number in (chain_id, nonce, call.gas_price)]
-        kind, raw = 1, b"\1" + rlp.encode([*head, *tail, access_list, *signature])
-    else:
-        head = [_integer(number) for number in (nonce, call.gas_price)]
-        kind, raw = 0, rlp.encode([*head, *tail, *signature])
-    if call.gas_price is not None:
-        cap = tip = call.gas_price
-    return _Unsigned(
-        raw=raw,
-        type=kind,
-        sender=call.sender,
-        nonce=nonce,
-        to=call.to,
-        value=call.value,
-        data=call.data,
-        gas_limit=gas,
-        max_fee_per_gas=cap,
-        max_priority_fee_per_gas=tip,
-        access_list=call.access_list,
-        chain_id=chain_id if kind else None,
-    )
-
-
-def _message(transaction: _Unsigned, call: CallRequest) -> CallMessage:
-    return CallMessage(
-        sender=transaction.sender,
-        to=transaction.to,
-        data=transaction.data,
-        value=transaction.value,
-        gas=transaction.gas_limit,
-        gas_price=transaction.max_fee_per_gas,
-        max_priority_fee=transaction.max_priority_fee_per_gas if transaction.type == 2 else None,
-        access_list=transaction.access_list,
-        nonce=call.nonce,
-    )
-
-
-def _encode_receipts(transactions: Sequence[_Unsigned], outcomes: Sequence[CallResult]) -> list[bytes]:
+def _encode_receipts(done: Sequence[_Done]) -> list[bytes]:
     receipts: list[bytes] = []
     cumulative = 0
-    for transaction, outcome in zip(transactions, outcomes, strict=True):
+    for one in done:
+        outcome, kind = one.ran.result, one.transaction.type
         cumulative += outcome.gas_used
         logs = [[log.address, list(log.topics), log.data] for log in outcome.logs]
-        encoded = rlp.encode([_integer(int(outcome.success)), _integer(cumulative), _bloom(outcome.logs), logs])
-        receipts.append(bytes([transaction.type]) + encoded if transaction.type else encoded)
+        numbers = [_integer(int(outcome.success)), _integer(cumulative)]
+        encoded = bytes(rlp.encode([*numbers, _bloom(outcome.logs), logs]))
+        receipts.append(bytes([kind]) + encoded if kind else encoded)
     return receipts
 
 
-def _calls_json(block: FullBlock, hashes: Sequence[bytes], outcomes: Sequence[CallResult]) -> list[Json]:
+def _calls_json(block: FullBlock, done: Sequence[_Done]) -> list[Json]:
     calls: list[Json] = []
     first_log = 0
-    for index, outcome in enumerate(outcomes):
+    for index, one in enumerate(done):
+        outcome, transaction_hash = one.ran.result, one.transaction.hash
         logs = [
-            shapes.log_json(Log(log.address, log.topics, log.data), block, (hashes[index], index, first_log + offset))
-            for offset, log in enumerate(outcome.logs)
+            shapes.log_json(
+                Log(log.address, log.topics, log.data), block, (transaction_hash, index, first_log + offset)
+            )
+            for offset, log in enumerate(one.ran.logs)
         ]
         first_log += len(logs)
-        call: Json = {
-            "returnData": shapes.data(outcome.output),
-            "logs": logs,
-            "gasUsed": shapes.quantity(outcome.gas_used),
-            "maxUsedGas": shapes.quantity(outcome.gas_used + outcome.gas_refunded),
-            "status": shapes.quantity(int(outcome.success)),
-        }
-        if not outcome.success:
-            reverted = outcome.error is None or outcome.error.startswith("execution reverted")
-            call["error"] = (
-                Reverted(outcome.output).as_json() if reverted else {"code": -32015, "message": outcome.error}
-            )
-        calls.append(call)
+        calls.append(_call_json(outcome, logs))
     return calls
 
 
-def _over(parent: State, writes: engine.Writes, header: Header) -> engine.ReadMany:
-    written = dict(writes) | {b"h" + header.number.to_bytes(8, "big"): header.hash}
+def _call_json(outcome: CallResult, logs: Sequence[Json]) -> Json:
+    call: Json = {
+        "returnData": shapes.data(outcome.output if outcome.success else b""),
+        "logs": logs,
+        "gasUsed": shapes.quantity(outcome.gas_used),
+        "maxUsedGas": shapes.quantity(outcome.gas_used + outcome.gas_refunded),
+        "status": shapes.quantity(int(outcome.success)),
+    }
+    if not outcome.success:
+        reverted = outcome.error is None or outcome.error.startswith("execution reverted")
+        call["error"] = Reverted(outcome.output).as_json() if reverted else {"code": -32015, "message": outcome.error}
+    return call
+
+
+def _over(below: engine.ReadMany, written: Mapping[bytes, bytes | None]) -> engine.ReadMany:
+    if not written:
+        return below
 
     def read_many(keys: Sequence[bytes]) -> list[bytes | None]:
         missing = [key for key in keys if key not in written]
-        found = dict(zip(missing, parent.read_many(missing), strict=True)) if missing else {}
+        found = dict(zip(missing, below(missing), strict=True)) if missing else {}
         return [written[key] if key in written else found[key] for key in keys]
 
     return read_many
+
+
+def _with_hash(below: engine.ReadMany, header: Header) -> engine.ReadMany:
+    return _over(below, {b"h" + header.number.to_bytes(8, "big"): header.hash})
 
 
 def _bloom(logs: Iterable[engine.Log]) -> bytes:

@@ -16,6 +16,7 @@ from hyperdust.node.rpc import (
     node_info,
     simulation,
     subscriptions,
+    testing,
 )
 from hyperdust.node.rpc import hyperdust_methods as ours
 from hyperdust.node.rpc.backend import Request
@@ -103,6 +104,10 @@ DEBUG_METHODS: Final[Mapping[str, Callable[..., object]]] = {
     "debug_getRawReceipts": debug.get_raw_receipts,
 }
 
+FOREIGN_METHODS: Final[Mapping[str, Callable[..., object]]] = {
+    "testing_buildBlockV1": testing.build_block,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
@@ -156,7 +161,12 @@ def describe(name: str, handler: Callable[..., object]) -> Method:
     return Method(name, handler, tuple(parameters))
 
 
-def build_table(*, debug_enabled: bool) -> dict[str, Method]:
-    """All methods that this server offers, by name."""
-    chosen = {**METHODS, **DEBUG_METHODS} if debug_enabled else dict(METHODS)
+def build_table(*, debug_enabled: bool, foreign: bool = False) -> dict[str, Method]:
+    """All methods that this server offers, by name; an imported chain has none of our contracts."""
+    chosen = dict(METHODS)
+    if foreign:
+        chosen = {name: handler for name, handler in METHODS.items() if not name.startswith("hyperdust_")}
+        chosen |= FOREIGN_METHODS
+    if debug_enabled:
+        chosen |= DEBUG_METHODS
     return {name: describe(name, handler) for name, handler in chosen.items()}
