@@ -171,8 +171,8 @@ def write_described(output: Any, path: Path) -> None:
     """
     if not isinstance(output, dict):
         raise ImageUnwritable(f"{path}: the output is no image")
-    pixels = np.frombuffer(base64.b64decode(output["data"]), dtype=output["dtype"]).reshape(output["shape"])
-    write_image(pixels, path)
+    pixels = np.frombuffer(base64.b64decode(output["data"]), dtype=np.uint8).reshape(output["shape"])
+    write_image(cast("Tensor", pixels), path)
 
 
 def write_image(image: Tensor, path: Path) -> None:
