@@ -11,7 +11,12 @@ from math import cos, sin, sqrt, tau
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
+
+Array = NDArray[np.float64]
+Pixels = NDArray[np.uint8]
+Mesh = tuple[Array, Array, Array, NDArray[np.int64]]  # points, normals, places, triangles
 
 GRID, REACH = 49, 6.0
 SEA_GRID, SEA_REACH = 33, 24.0
@@ -21,7 +26,7 @@ EYE, EYE_DISTANCE, EYE_TARGET = (0.55, 0.42), 17.5, 1.1  # yaw and pitch in radi
 SUN = (-0.75, 0.72)
 
 
-def noise(x, y, seed):
+def noise(x: Array, y: Array, seed: int) -> Array:
     """Value noise in [0, 1], smooth, of period 64."""
     table = np.random.default_rng(seed).random((64, 64))
     x0, y0 = np.floor(x).astype(int), np.floor(y).astype(int)
@@ -33,7 +38,7 @@ def noise(x, y, seed):
     return upper * (1 - fy) + lower * fy
 
 
-def height(x, z):
+def height(x: Array, z: Array) -> Array:
     """Height of the island above the sea at (x, z)."""
     hills = sum(noise(x * f + 7.3, z * f + 3.1, i) / 2**i for i, f in enumerate((0.45, 0.9, 1.8, 3.6)))
     distance = np.sqrt(x * x + z * z) / REACH
@@ -41,7 +46,7 @@ def height(x, z):
     return (hills - 0.45) * 1.9 * ring + 0.55 * np.exp(-((distance / 0.45) ** 2)) - 0.9 * np.clip(distance - 0.55, 0, 1)
 
 
-def island():
+def island() -> Mesh:
     axis = np.linspace(-REACH, REACH, GRID)
     x, z = np.meshgrid(axis, axis)
     step = 1e-3
@@ -57,7 +62,7 @@ def island():
     return _grid(np.stack([x, height(x, z), z], axis=-1), normals, places)
 
 
-def sea():
+def sea() -> Mesh:
     axis = np.linspace(-SEA_REACH, SEA_REACH, SEA_GRID)
     x, z = np.meshgrid(axis, axis)
     x, z = x * np.sqrt(1 - (z / SEA_REACH) ** 2 / 2), z * np.sqrt(1 - (x / SEA_REACH) ** 2 / 2)  # a disc
@@ -66,7 +71,7 @@ def sea():
     return _grid(np.stack([x, np.zeros_like(x), z], axis=-1), normals, places)
 
 
-def _grid(points, normals, places):
+def _grid(points: Array, normals: Array, places: Array) -> Mesh:
     rows, columns = points.shape[:2]
     triangles = []
     for i in range(rows - 1):
@@ -76,8 +81,8 @@ def _grid(points, normals, places):
     return points.reshape(-1, 3), _unit(normals.reshape(-1, 3)), places.reshape(-1, 2), np.array(triangles)
 
 
-def knot():
-    def centre(t):
+def knot() -> Mesh:
+    def centre(t: float) -> Array:
         r = 1.25 + 0.5 * cos(3 * t)
         return np.array([r * cos(2 * t), 0.75 * sin(3 * t), r * sin(2 * t)])
 
@@ -99,7 +104,7 @@ def knot():
     return _grid(np.array(points).reshape(shape), np.array(normals).reshape(shape), np.array(places).reshape(shape))
 
 
-def island_texture():
+def island_texture() -> Pixels:
     axis = np.linspace(-REACH, REACH, TEXTURE)
     x, z = np.meshgrid(axis, axis)
     h = height(x, z)
@@ -109,7 +114,7 @@ def island_texture():
         np.array(c, float) for c in ((224, 203, 150), (92, 142, 62), (124, 112, 100), (246, 248, 252))
     )
 
-    def blend(edge, width, value):
+    def blend(edge: float, width: float, value: Array) -> Array:
         return np.clip((value - edge) / width, 0, 1)[..., None]
 
     colour = sand + (grass - sand) * blend(0.14, 0.10, h)
@@ -118,7 +123,7 @@ def island_texture():
     return np.clip(colour * (0.82 + 0.36 * grain), 0, 255).astype(np.uint8)
 
 
-def sea_texture():
+def sea_texture() -> Pixels:
     axis = np.linspace(-SEA_REACH, SEA_REACH, TEXTURE)
     x, z = np.meshgrid(axis, axis)
     depth = np.clip((-height(x, z)) / 0.9, 0, 1)[..., None]
@@ -127,43 +132,43 @@ def sea_texture():
     return np.clip(shallow + (deep - shallow) * depth**0.6 + waves * 16, 0, 255).astype(np.uint8)
 
 
-def checker_texture():
+def checker_texture() -> Pixels:
     tiles = np.indices((64, 64)) // 32
     light, dark = np.array([250, 166, 40], np.uint8), np.array([120, 36, 28], np.uint8)
     return np.where(((tiles[0] + tiles[1]) % 2)[..., None] == 1, dark, light)
 
 
-def _unit(vectors):
+def _unit(vectors: Array) -> Array:
     return vectors / np.sqrt((vectors * vectors).sum(axis=1))[:, None]
 
 
-def _turn(yaw, pitch):
+def _turn(yaw: float, pitch: float) -> list[float]:
     """Quaternion that turns +z towards (yaw, pitch): around y, then around the new x."""
     a, b = yaw / 2, -pitch / 2
     return [cos(a) * sin(b), sin(a) * cos(b), -sin(a) * sin(b), cos(a) * cos(b)]
 
 
-def _towards(yaw, pitch, distance):
+def _towards(yaw: float, pitch: float, distance: float) -> list[float]:
     flat = distance * cos(pitch)
     return [flat * sin(yaw), EYE_TARGET + distance * sin(pitch), flat * cos(yaw)]
 
 
-def _png(pixels):
+def _png(pixels: Pixels) -> bytes:
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "PNG", optimize=True)
     return out.getvalue()
 
 
-def write(path):
+def write(path: Path) -> None:
     binary, views, accessors = bytearray(), [], []
 
-    def view(data):
+    def view(data: bytes) -> int:
         binary.extend(b"\0" * (-len(binary) % 4))
         views.append({"buffer": 0, "byteOffset": len(binary), "byteLength": len(data)})
         binary.extend(data)
         return len(views) - 1
 
-    def accessor(array, kind, component):
+    def accessor(array: np.ndarray, kind: str, component: int) -> int:
         made = {"bufferView": view(array.tobytes()), "componentType": component, "count": len(array), "type": kind}
         if kind == "VEC3":
             made |= {"min": array.min(axis=0).tolist(), "max": array.max(axis=0).tolist()}
