@@ -20,13 +20,14 @@ from pouw.backends.reference import NumpyBackend
 from pouw.backends.registry import list_backends, load_backend
 from pouw.compiler.assemble import clean_name
 from pouw.compiler.export import export_module, import_torch
-from pouw.compiler.folder import Evaluation, ModelFolder, read_tokenizer, to_integers, write_model
+from pouw.compiler.folder import Evaluation, ModelFolder, read_image, read_tokenizer, to_integers, write_model
 from pouw.compiler.hf import load_bert
 from pouw.compiler.loading import FileMissing, read_bounded, read_header, read_settings
 from pouw.compiler.program import Array, Program, evaluate
 from pouw.compiler.quantise import Mining, quantise
 from pouw.compiler.ranges import observe_columns
 from pouw.compiler.report import measure_cost, measure_fidelity, symbols_of
+from pouw.compiler.vit import load_vit
 from pouw.execution import Backend
 from pouw.graph_encoding import compute_graph_id, encode_top_layer
 
@@ -91,9 +92,11 @@ def compile_source(options: Options, tick: Tick = lambda _what, _done, _of: None
         kind = str(read_settings(source / "config.json").get("model_type"))[:40]
         if kind == "bert":
             return _compile_bert(options, source, tick)
+        if kind == "vit":
+            return _compile_vit(options, source, tick)
         if kind in DECODERS:
             return _compile_decoder(options, source)
-        known = ", ".join(("bert", *DECODERS))
+        known = ", ".join(("bert", "vit", *DECODERS))
         raise SourceUnknown(f"{source}/config.json: model_type {kind!r} has no compiler yet; known: {known}")
     if ":" in options.source:
         return _compile_module(options, tick)
@@ -206,6 +209,32 @@ def _compile_bert(options: Options, source: Path, tick: Tick) -> dict[str, Any]:
     expected = [evaluate(program, given) for given in inputs]
     name = options.name or clean_name(source.resolve().name)
     return _finish(options, name, program, inputs, expected, tick, source if tokenizer else None)
+
+
+def _compile_vit(options: Options, source: Path, tick: Tick) -> dict[str, Any]:
+    program = load_vit(source)
+    numbers = program.inputs()["image"].numbers
+    shape = (int(numbers["height"]), int(numbers["width"]), int(numbers["channels"]))
+    images = [] if options.calibration is None else _read_images(options.calibration, shape)
+    if not images:
+        raise CalibrationUnreadable(
+            f"a vision model is calibrated on images: --calibration FOLDER of PNG or JPEG files, or a .safetensors of "
+            f"uint8{list(shape)}"
+        )
+    inputs = [{"image": image} for image in images]
+    expected = [evaluate(program, given) for given in inputs]
+    return _finish(options, options.name or source.resolve().name, program, inputs, expected, tick)
+
+
+def _read_images(path: Path, shape: tuple[int, ...]) -> list[Array]:
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in {".png", ".jpg", ".jpeg"})
+        return [read_image(read_bounded(file, TEXT_BYTES_MAX), shape, str(file)) for file in files[:TEXTS_MAX]]
+    arrays = [entry.read() for _, entry in sorted(read_header(path).items())]
+    for array in arrays:
+        if array.dtype != np.uint8 or array.shape != shape:
+            raise CalibrationUnreadable(f"{path}: {array.dtype}{list(array.shape)}, expected uint8{list(shape)}")
+    return arrays
 
 
 def _compile_decoder(options: Options, source: Path) -> dict[str, Any]:

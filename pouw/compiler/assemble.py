@@ -22,7 +22,7 @@ from pouw.hypergraph import (
 )
 from pouw.operators.rules import RULE_BY_NAME
 from pouw.operators.types import Dimension, Tensor, TensorType
-from pouw.trace import INT16, INT32, dtype_by_name, tensor_root
+from pouw.trace import INT16, INT32, UINT8, dtype_by_name, tensor_root
 
 NAME_MAX = 64
 
@@ -93,6 +93,11 @@ class Assembly:
     def rows(self, name: str, width: int) -> Handle:
         """Declare an input int16[rows, width]."""
         self.inputs[name] = TensorType(INT16, (self.rows_dimension, width))
+        return FromInput(name)
+
+    def image(self, name: str, height: int, width: int, channels: int) -> Handle:
+        """Declare an input uint8[height, width, channels]."""
+        self.inputs[name] = TensorType(UINT8, (height, width, channels))
         return FromInput(name)
 
     def input(self, name: str) -> Handle:

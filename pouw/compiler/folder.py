@@ -4,6 +4,7 @@ Reading one from a stranger is safe: no code, no pickle, every size checked befo
 checked against the root that the graph commits to.
 """
 
+import io
 import json
 import re
 import shutil
@@ -31,7 +32,7 @@ from pouw.compiler.program import Array
 from pouw.graph_encoding import GRAPH_BYTES_MAX, decode, encode
 from pouw.hypergraph import Hypergraph, output_types
 from pouw.operators.types import Tensor, TensorType
-from pouw.trace import tensor_root
+from pouw.trace import UINT8, tensor_root
 
 VERSION: Final = 1
 CONSTANTS_FILE: Final = "constants.safetensors"
@@ -41,7 +42,8 @@ TOKENIZER_FILE: Final = "tokenizer.json"
 TOKENIZER_MAX: Final = 64 * 2**20
 EVALUATION_MAX: Final = 256
 NUMPY_NAMES: Final[Mapping[str, str]] = {"I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64", "U8": "uint8"}
-INPUT_VALUES_MAX: Final = 2**26
+IMAGE_MAGICS: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+PIXELS_MAX: Final = 2**25
 _NAME = re.compile(r"[a-z0-9_][a-z0-9_.\-]{0,63}")
 
 
@@ -130,6 +132,8 @@ class ModelFolder:
             if not isinstance(said, dict) or sorted(said) != names:
                 raise InputMisfit(what, f"expected an object with {', '.join(names)}")
             return {port.name: self._numbers(port.name, port.type, said[port.name], what) for port in self.graph.inputs}
+        if raw.startswith(IMAGE_MAGICS) and self.graph.inputs[0].type.dtype == UINT8:
+            return {self.graph.inputs[0].name: read_image(raw, self.graph.inputs[0].type.at({}), what)}
         if len(self.graph.inputs) != 1:
             raise InputMisfit(what, "raw bytes serve one input only; use JSON")
         (port,) = self.graph.inputs
@@ -158,16 +162,18 @@ def to_integers(name: str, array: Array, kind: TensorType, scale: float) -> Tens
     if not fits:
         raise InputMisfit(name, f"shape {list(wide.shape)}, expected {kind}")
     bounds = np.iinfo(kind.dtype.name)
-    ids = scale == 1.0
-    if not np.isfinite(wide).all() or (ids and (np.abs(wide).max(initial=0) > bounds.max or (wide % 1).any())):
+    low = max(bounds.min, -bounds.max)
+    beyond = scale == 1.0 and bool(((wide < low) | (wide > bounds.max) | (wide % 1 != 0)).any())  # ids and pixels
+    if not np.isfinite(wide).all() or beyond:
         raise InputMisfit(name, f"holds values that are no {kind.dtype.name}")
-    limited: Tensor = np.clip(np.rint(wide), -bounds.max, bounds.max).astype(kind.dtype.name)
+    limited: Tensor = np.clip(np.rint(wide), low, bounds.max).astype(kind.dtype.name)
     return limited
 
 
 def _raw(kind: TensorType, raw: bytes, what: str) -> Tensor:
-    width = prod(size for size in kind.shape if isinstance(size, int))
-    if not raw or len(raw) % (width * kind.dtype.size_bytes):
+    row = prod(size for size in kind.shape if isinstance(size, int)) * kind.dtype.size_bytes
+    fixed = all(isinstance(size, int) for size in kind.shape)
+    if not raw or len(raw) % row or (fixed and len(raw) != row):
         raise InputMisfit(what, f"{len(raw)} bytes are no whole rows of {kind}")
     wire = np.frombuffer(raw, dtype=np.dtype(kind.dtype.name).newbyteorder("<"))
     made: Tensor = wire.astype(kind.dtype.name).reshape(
@@ -176,6 +182,25 @@ def _raw(kind: TensorType, raw: bytes, what: str) -> Tensor:
         else kind.at({})
     )
     return made
+
+
+def read_image(raw: bytes, shape: tuple[int, ...], what: str) -> Tensor:
+    """Return a PNG or JPEG as uint8[height, width, channels], resized to the shape.
+
+    Raises:
+        InputMisfit: no such image, or one of more than 2^25 pixels.
+    """
+    from PIL import Image  # noqa: PLC0415  # only for images
+
+    try:
+        with Image.open(io.BytesIO(raw), formats=("PNG", "JPEG")) as image:
+            if image.width * image.height > PIXELS_MAX:
+                raise InputMisfit(what, f"{image.width} x {image.height} pixels, at most {PIXELS_MAX}")
+            shown = image.convert("L" if shape[2] == 1 else "RGB")
+            pixels: Tensor = np.asarray(shown.resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputMisfit(what, f"no image: {error}") from error
+    return np.ascontiguousarray(pixels.reshape(shape))
 
 
 def find_graph(name: str) -> Path | None:

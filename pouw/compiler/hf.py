@@ -56,26 +56,10 @@ def read_config(settings: Mapping[str, Any]) -> BertConfig:
     Raises:
         UnknownConfig: names the key, its value and what is known.
     """
-    if settings.get("model_type") != "bert":
-        raise UnknownConfig("config.json: model_type", f"{str(settings.get('model_type'))[:40]!r}, not 'bert'")
-    defaults = {"type_vocab_size": 2, "max_position_embeddings": 512}
-    sizes: dict[str, int] = {}
-    for key, (low, high) in BOUNDS.items():
-        value = settings.get(key, defaults.get(key))
-        if type(value) is not int or not low <= value <= high:
-            raise UnknownConfig(f"config.json: {key}", f"{str(value)[:40]}, not a number from {low} to {high}")
-        sizes[key] = value
-    if sizes["hidden_size"] % sizes["num_attention_heads"]:
-        raise UnknownConfig("config.json: num_attention_heads", "does not divide hidden_size")
-    activation = settings.get("hidden_act", "gelu")
-    if not isinstance(activation, str) or activation not in ACTIVATION_NAMES:
-        raise UnknownConfig("config.json: hidden_act", f"{str(activation)[:40]!r}, not {sorted(ACTIVATION_NAMES)}")
+    sizes = read_sizes(settings, "bert", BOUNDS, {"type_vocab_size": 2, "max_position_embeddings": 512})
     for key, wanted in (("position_embedding_type", "absolute"), ("is_decoder", False), ("add_cross_attention", False)):
         if settings.get(key, wanted) != wanted:
             raise UnknownConfig(f"config.json: {key}", f"{str(settings[key])[:40]!r}, not {wanted!r}")
-    epsilon = settings.get("layer_norm_eps", 1e-12)
-    if not isinstance(epsilon, float) or not 0 < epsilon < 1e-2:
-        raise UnknownConfig("config.json: layer_norm_eps", f"{str(epsilon)[:40]}, not between 0 and 0.01")
     return BertConfig(
         width=sizes["hidden_size"],
         layers=sizes["num_hidden_layers"],
@@ -84,17 +68,24 @@ def read_config(settings: Mapping[str, Any]) -> BertConfig:
         vocabulary=sizes["vocab_size"],
         positions=sizes["max_position_embeddings"],
         types=sizes["type_vocab_size"],
-        activation=ACTIVATION_NAMES[activation],
-        epsilon=epsilon,
+        activation=read_activation(settings),
+        epsilon=read_epsilon(settings),
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Weights:
+class FloatWeights:
+    """The tensors of a folder, read one by one."""
+
     entries: Mapping[str, TensorEntry]
     prefix: str
 
     def read(self, name: str, *shape: int) -> Float:
+        """Return one tensor in float32.
+
+        Raises:
+            TensorMissing, UnknownConfig: another shape or dtype, or values that are not finite.
+        """
         entry = self.entries.get(self.prefix + name)
         if entry is None:
             raise TensorMissing(f"tensor {self.prefix + name}", "not in the weights")
@@ -108,6 +99,51 @@ class _Weights:
         return array
 
 
+def read_sizes(
+    settings: Mapping[str, Any], kind: str, bounds: Mapping[str, tuple[int, int]], defaults: Mapping[str, int]
+) -> dict[str, int]:
+    """Return the numbers of config.json, each within its bounds.
+
+    Raises:
+        UnknownConfig.
+    """
+    if settings.get("model_type") != kind:
+        raise UnknownConfig("config.json: model_type", f"{str(settings.get('model_type'))[:40]!r}, not {kind!r}")
+    sizes: dict[str, int] = {}
+    for key, (low, high) in bounds.items():
+        value = settings.get(key, defaults.get(key))
+        if type(value) is not int or not low <= value <= high:
+            raise UnknownConfig(f"config.json: {key}", f"{str(value)[:40]}, not a number from {low} to {high}")
+        sizes[key] = value
+    if sizes["hidden_size"] % sizes["num_attention_heads"]:
+        raise UnknownConfig("config.json: num_attention_heads", "does not divide hidden_size")
+    return sizes
+
+
+def read_activation(settings: Mapping[str, Any]) -> str:
+    """Return the activation's name in a program.
+
+    Raises:
+        UnknownConfig.
+    """
+    activation = settings.get("hidden_act", "gelu")
+    if not isinstance(activation, str) or activation not in ACTIVATION_NAMES:
+        raise UnknownConfig("config.json: hidden_act", f"{str(activation)[:40]!r}, not {sorted(ACTIVATION_NAMES)}")
+    return ACTIVATION_NAMES[activation]
+
+
+def read_epsilon(settings: Mapping[str, Any]) -> float:
+    """Return what layer norm adds to the variance.
+
+    Raises:
+        UnknownConfig.
+    """
+    epsilon = settings.get("layer_norm_eps", 1e-12)
+    if not isinstance(epsilon, float) or not 0 < epsilon < 1e-2:
+        raise UnknownConfig("config.json: layer_norm_eps", f"{str(epsilon)[:40]}, not between 0 and 0.01")
+    return epsilon
+
+
 def load_bert(folder: Path) -> Program:
     """Return the program `ids -> embedding` of a BERT folder, pooled as 1_Pooling/config.json says (else the mean).
 
@@ -117,7 +153,7 @@ def load_bert(folder: Path) -> Program:
     config = read_config(read_settings(folder / "config.json"))
     entries = read_folder(folder)
     prefix = "bert." if "bert.embeddings.word_embeddings.weight" in entries else ""
-    return build_bert(config, _Weights(entries, prefix), _pooling(folder))
+    return build_bert(config, FloatWeights(entries, prefix), _pooling(folder))
 
 
 def _pooling(folder: Path) -> str:
@@ -132,7 +168,7 @@ def _pooling(folder: Path) -> str:
     raise UnknownConfig("1_Pooling/config.json", f"{', '.join(modes)[:80] or 'no mode'}: only mean or cls are known")
 
 
-def build_bert(config: BertConfig, weights: _Weights, pooling: str) -> Program:
+def build_bert(config: BertConfig, weights: FloatWeights, pooling: str) -> Program:
     """Write the encoder as a program."""
     nodes: list[Node] = [Node("ids", "ids", block="embed")]
     rows_max = min(config.positions, ROWS_MAX)

@@ -15,6 +15,7 @@ from chain.errors import Invalid
 Float = NDArray[np.float32]
 Array = NDArray[np.generic]
 Observe = Callable[[int, Float], None]
+INPUTS = ("ids", "rows", "image")
 _erf = np.frompyfunc(erf, 1, 1)
 
 
@@ -36,7 +37,7 @@ class Node:
 
     kind: str
     """Of: ids, rows, embedding, positions, linear, norm, activation, add, gate (a product of two), affine, attention,
-    mean, first, normalize."""
+    mean, first, normalize; for images: image, pixels, patches, concat."""
     label: str
     sources: tuple[int, ...] = ()
     """Nodes read, by index; all earlier."""
@@ -61,7 +62,7 @@ class Program:
 
     def inputs(self) -> dict[str, Node]:
         """Return the input nodes by label."""
-        return {node.label: node for node in self.nodes if node.kind in {"ids", "rows"}}
+        return {node.label: node for node in self.nodes if node.kind in INPUTS}
 
     def readers(self) -> dict[int, list[int]]:
         """Return for each node the nodes that read it, once for each reading."""
@@ -108,7 +109,7 @@ def evaluate(program: Program, inputs: Mapping[str, Array], observe: Observe | N
     for index, node in enumerate(program.nodes):
         if node.kind == "ids":
             value = inputs[node.label].astype(np.float64)  # as exact as int32; every other value is float32
-        elif node.kind == "rows":
+        elif node.kind in INPUTS:
             value = inputs[node.label].astype(np.float32)
         else:
             value = _evaluate(node, [values[source] for source in node.sources]).astype(np.float32)
@@ -141,6 +142,12 @@ def _evaluate(node: Node, sources: list[NDArray[np.floating]]) -> NDArray[np.flo
             return np.asarray(x * node.arrays["factor"] + node.arrays["offset"])
         case "attention":
             return _attention(node, *(source.astype(np.float32) for source in sources))
+        case "pixels":
+            return np.asarray((x / np.float32(255) - node.arrays["mean"]) / node.arrays["deviation"])
+        case "patches":
+            return cut_patches(x, int(node.numbers["size"]))
+        case "concat":
+            return np.concatenate([node.arrays["row"], x])
         case "mean":
             return np.asarray(x.mean(axis=0, keepdims=True))
         case "first":
@@ -148,6 +155,13 @@ def _evaluate(node: Node, sources: list[NDArray[np.floating]]) -> NDArray[np.flo
         case "normalize":
             return np.asarray(x / np.sqrt((x * x).sum(axis=1, keepdims=True)))
     raise UnmappableOperator(node.kind, "the program has no such node", node.origin)
+
+
+def cut_patches(image: NDArray[np.floating], size: int) -> NDArray[np.floating]:
+    """Return the squares of [h, w, c] as rows [.., size * size * c], as the operator `patches` orders them."""
+    high, wide, channels = image.shape[0] // size, image.shape[1] // size, image.shape[2]
+    cut = image[: high * size, : wide * size].reshape(high, size, wide, size, channels).transpose(0, 2, 1, 3, 4)
+    return np.asarray(cut.reshape(high * wide, size * size * channels))
 
 
 def _attention(node: Node, q: Float, k: Float, v: Float) -> Float:

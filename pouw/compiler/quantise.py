@@ -6,7 +6,7 @@ operator by itself (a change of fixed point, a mean that stays a matrix) is writ
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import log2
+from math import floor, log2
 from typing import Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from chain.errors import OutOfRange
 from pouw.compiler.assemble import Assembly, Built, Handle
 from pouw.compiler.calibration import Float64, wanted_factors
-from pouw.compiler.program import ACTIVATIONS, Float, Node, Program, UnmappableOperator
+from pouw.compiler.program import ACTIVATIONS, INPUTS, Float, Node, Program, UnmappableOperator
 from pouw.compiler.ranges import Format, activation_format, attention_formats, plan_formats
 from pouw.compiler.tables import gelu_table, power_table
 from pouw.operators.activation import TABLE_SIZE
@@ -87,9 +87,9 @@ class _Lowering:
             self.assembly.enter(self.program.nodes[index].block, f"{output}.output")
             outputs[output], self.output_scales[output] = self._output(index)
         scales = {
-            node.label: 1.0 if node.kind == "ids" else self.formats[index].scale
+            node.label: 1.0 if node.kind != "rows" else self.formats[index].scale
             for index, node in enumerate(self.program.nodes)
-            if node.kind in {"ids", "rows"}
+            if node.kind in INPUTS
         }
         return Quantised(self.assembly.finish(name, outputs), scales, self.output_scales)
 
@@ -146,6 +146,33 @@ class _Lowering:
     def _rows(self, index: int, node: Node) -> None:
         form = Format(self.formats[index].scale)  # a stranger's input may use all of int16
         self.narrow[index][form] = self.assembly.rows(node.label, int(node.numbers["width"]))
+
+    def _image(self, _index: int, node: Node) -> None:
+        self.assembly.image(node.label, *(int(node.numbers[side]) for side in ("height", "width", "channels")))
+
+    def _pixels(self, index: int, node: Node) -> None:
+        form = Format(self.formats[index].scale)
+        factor = form.scale / 255 / node.arrays["deviation"].astype(np.float64)
+        offset = -node.arrays["mean"].astype(np.float64) * 255 * factor
+        largest = float(np.abs([*factor, *offset]).max())
+        shift = max(1, min(30, floor(log2(INT32_MAX / largest))))
+        self.narrow[index][form] = self.assembly.add(
+            "normalize_pixels",
+            self.assembly.input(self.program.nodes[node.sources[0]].label),
+            self.assembly.constant(_integers("pixel factor", factor * 2.0**shift, np.int32)),
+            self.assembly.constant(_integers("pixel offset", offset * 2.0**shift, np.int32)),
+            attributes=(shift,),
+        )
+
+    def _patches(self, index: int, node: Node) -> None:
+        handle, scale = self.int16(node.sources[0])
+        size = int(node.numbers["size"])
+        self.narrow[index][Format(scale)] = self.assembly.add("patches", handle, attributes=(size, size, 0))
+
+    def _concat(self, index: int, node: Node) -> None:
+        handle, scale = self.int16(node.sources[0])
+        row = self.assembly.constant(_integers("first row", node.arrays["row"] * scale, np.int16))
+        self.narrow[index][Format(scale)] = self.assembly.add("concat_rows", row, handle)
 
     def _embedding(self, index: int, node: Node) -> None:
         form = Format(self.formats[index].scale)
@@ -294,6 +321,9 @@ class _Lowering:
 
     def _first(self, index: int, node: Node) -> None:
         handle, scale = self.int16(node.sources[0])
+        if self.program.fixed_rows is not None:
+            self.narrow[index][Format(scale)] = self.assembly.add("slice_rows", handle, attributes=(0, 1))
+            return
         marks = np.zeros((self.program.rows_max, self.assembly.width(handle)), dtype=np.int16)
         marks[0, 0] = INT16_MAX
         zeros = self.assembly.zeros(handle)

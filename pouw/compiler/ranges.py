@@ -123,16 +123,16 @@ def plan_formats(program: Program, largest: Mapping[int, Float]) -> dict[int, Fo
             own = zip(node.sources, (q, k, v), strict=True)
             fixed.update((source, form) for source, form in own if readers[source] == [index])
             fixed[index] = Format(v.scale)
-        elif node.kind in {"add", "mean", "first"}:
+        elif node.kind in {"add", "mean", "first", "patches", "concat"}:
             if node.kind == "add":
                 parent[root(node.sources[0])] = root(node.sources[1])
             else:
                 parent[root(index)] = root(node.sources[0])
         elif node.kind == "embedding":
             peak[index] = float(np.abs(node.arrays["table"]).max())
-        elif node.kind == "positions":
+        elif node.kind in {"positions", "concat"}:
             source = node.sources[0]
-            peak[source] = max(peak[source], float(np.abs(node.arrays["table"]).max()))
+            peak[source] = max(peak[source], float(np.abs(next(iter(node.arrays.values()))).max()))
     groups: dict[int, float] = {}
     for index, value in peak.items():
         if index not in fixed:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from hyperdust import compile as c
@@ -17,6 +18,7 @@ from pouw.compiler.loading import FileTruncated, PickleRefused, TensorMissing
 from pouw.compiler.program import Node, Program, UnmappableOperator, evaluate
 from pouw.compiler.quantise import quantise
 from pouw.compiler.ranges import CalibrationEmpty, NotFinite, observe_columns
+from pouw.compiler.vit import load_vit
 from pouw.graph_encoding import decode, encode
 from pouw.operators.rules import RULE_BY_NAME
 
@@ -281,3 +283,88 @@ def test_without_torch_the_error_says_how_to_install_it(monkeypatch, tmp_path):
     monkeypatch.setattr(export, "find_spec", lambda _name: None)
     with pytest.raises(export.TorchMissing, match=r"pip install 'hyperdust\[compile\]'"):
         c.compile_source(c.Options("model.py:Classifier", tmp_path))
+
+
+def write_vit(folder, labels=5, **changes):
+    config = {
+        "model_type": "vit",
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+        "image_size": 32,
+        "patch_size": 8,
+        **changes,
+    }
+    random = np.random.default_rng(5)
+    width, inner = 64, 128
+
+    def some(*shape, scale=1.0):
+        return (random.standard_normal(shape) * scale).astype(np.float32)
+
+    tensors = {
+        "vit.embeddings.cls_token": some(1, 1, width, scale=0.2),
+        "vit.embeddings.position_embeddings": some(1, 17, width, scale=0.2),
+        "vit.embeddings.patch_embeddings.projection.weight": some(width, 3, 8, 8, scale=192**-0.5),
+        "vit.embeddings.patch_embeddings.projection.bias": some(width, scale=0.1),
+    }
+    places = {"vit.layernorm": None}
+    for layer in range(2):
+        name = f"vit.encoder.layer.{layer}."
+        places |= {f"{name}attention.attention.{part}": (width, width) for part in ("query", "key", "value")}
+        places |= {
+            f"{name}attention.output.dense": (width, width),
+            f"{name}intermediate.dense": (inner, width),
+            f"{name}output.dense": (width, inner),
+            f"{name}layernorm_before": None,
+            f"{name}layernorm_after": None,
+        }
+    if labels:
+        places["classifier"] = (labels, width)
+    for name, shape in places.items():
+        tensors[f"{name}.weight"] = (
+            1 + some(width, scale=0.1) if shape is None else some(*shape, scale=shape[1] ** -0.5)
+        )
+        tensors[f"{name}.bias"] = some(width if shape is None else shape[0], scale=0.1)
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("labels", [5, 0])
+def test_a_vision_transformer_compiles_and_sees_a_png(tmp_path, labels):
+    source = write_vit(tmp_path / "vit", labels)
+    random = np.random.default_rng(3)
+    images = tmp_path / "images"
+    images.mkdir()
+    for place in range(8):
+        pixels = np.kron(random.integers(0, 256, (4, 4, 3)), np.ones((10, 10, 1))).astype(np.uint8)
+        Image.fromarray(pixels).save(images / f"{place}.png")
+    report = c.compile_source(c.Options(str(source), tmp_path / "out", images))
+    assert report["fidelity"]["cosine_min"] >= 0.99
+    found = g.run(str(tmp_path / "out"), input_file=images / "7.png", backend="numpy")
+    assert np.array(found["output"]).shape == (1, labels or 64)
+    assert (
+        found["trace_root"]
+        == g.run(str(tmp_path / "out"), backend=c._backend().name, input_file=images / "7.png")["trace_root"]
+    )
+    (tmp_path / "cut.png").write_bytes((images / "7.png").read_bytes()[:60])
+    with pytest.raises(f.InputMisfit, match="no image"):
+        g.run(str(tmp_path / "out"), input_file=tmp_path / "cut.png", backend="numpy")
+    with pytest.raises(c.CalibrationUnreadable, match=r"uint8\[32, 32, 3\]"):
+        c.compile_source(c.Options(str(source), tmp_path / "out"))
+
+
+def test_vision_settings_are_checked(tmp_path):
+    source = write_vit(tmp_path / "vit", patch_size=7)
+    with pytest.raises(UnknownConfig, match="does not divide"):
+        load_vit(source)
+    (source / "config.json").write_text(
+        (source / "config.json").read_text().replace('"patch_size": 7', '"patch_size": 16')
+    )
+    with pytest.raises(UnknownConfig, match="projection"):
+        load_vit(source)
+    (source / "preprocessor_config.json").write_text('{"image_std": [0, 0, 0]}')
+    with pytest.raises(UnknownConfig, match="image_std"):
+        load_vit(source)
