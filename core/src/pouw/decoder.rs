@@ -229,7 +229,9 @@ fn rope<'py>(
     within("rows so far", m <= n && n <= table.shape()[0])?;
     within(
         "heads",
-        (1..=1024).contains(&heads) && (2..=8192).contains(&head_size) && head_size % 2 == 0,
+        (1..=1024).contains(&heads)
+            && (2..=8192).contains(&head_size)
+            && head_size.is_multiple_of(2),
     )?;
     within(
         "columns",
@@ -249,11 +251,17 @@ fn rope<'py>(
                 .chunks_exact(head_size)
                 .zip(to.chunks_exact_mut(head_size))
             {
-                for d in 0..half {
-                    let (first, second) = (i64::from(pairs[d]), i64::from(pairs[half + d]));
-                    let (cosine, sine) = (i64::from(angles[d]), i64::from(angles[half + d]));
-                    to[d] = clamp16(round_shift(first * cosine - second * sine, 14));
-                    to[half + d] = clamp16(round_shift(second * cosine + first * sine, 14));
+                let (firsts, seconds) = pairs.split_at(half);
+                let (cosines, sines) = angles.split_at(half);
+                let (turned_firsts, turned_seconds) = to.split_at_mut(half);
+                let from = firsts.iter().zip(seconds).zip(cosines.iter().zip(sines));
+                let into = turned_firsts.iter_mut().zip(turned_seconds);
+                for (((&first, &second), (&cosine, &sine)), (to_first, to_second)) in from.zip(into)
+                {
+                    let (first, second) = (i64::from(first), i64::from(second));
+                    let (cosine, sine) = (i64::from(cosine), i64::from(sine));
+                    *to_first = clamp16(round_shift(first * cosine - second * sine, 14));
+                    *to_second = clamp16(round_shift(second * cosine + first * sine, 14));
                 }
             }
         });
@@ -478,7 +486,7 @@ fn sample<'py>(
                 .unwrap_or(0);
             let total = i128::from(sums[kept]);
             let target =
-                (i128::from(draw(seed, first.wrapping_add(row as u32))) * total >> 64) as i64;
+                ((i128::from(draw(seed, first.wrapping_add(row as u32))) * total) >> 64) as i64;
             let chosen = sums[..=kept]
                 .iter()
                 .position(|&part| part > target)
