@@ -266,6 +266,19 @@ def _check_import(import_file: Path | None, *, seal: bool, refused: Mapping[str,
             raise UsageFault(f"--import refuses {option}: a node on a foreign chain answers JSON-RPC and never mines")
 
 
+def _check_import(import_file: Path | None, *, seal: bool, refused: Mapping[str, object]) -> None:
+    """An imported foreign chain is served and nothing else: it is never mined on, and its seals prove nothing here."""
+    if import_file is None:
+        if not seal:
+            raise UsageFault("--no-seal goes with --import alone: this chain's own blocks are always checked")
+        return
+    if seal:
+        raise UsageFault("--import takes --no-seal: seals of a foreign chain cannot be checked here")
+    for option, value in refused.items():
+        if value is not None:
+            raise UsageFault(f"--import refuses {option}: a node on a foreign chain answers JSON-RPC and never mines")
+
+
 def _wait_for_chain_id(client: "RpcClient") -> int:
     """The node may be starting too: say so, and give it a while."""
     from hyperdust.rpc_client import Unreachable
