@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 import psutil  # type: ignore[import-untyped]
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
@@ -108,6 +109,12 @@ def list_graphs() -> list[dict[str, str]]:
     return found
 
 
+def _given(name: str) -> Path | None:
+    """Return the graph file that a path means; a shipped graph's name is no path."""
+    shipped = re.fullmatch(r"[a-z0-9_][a-z0-9_-]*", name) and (GRAPHS_DIR / f"{name}.graph").is_file()
+    return None if shipped else folder.find_graph(name)
+
+
 @cache
 def read_graph(name: str) -> Hypergraph:
     """Read the structure of a graph, without constants.
@@ -115,12 +122,11 @@ def read_graph(name: str) -> Hypergraph:
     Raises:
         UnknownGraph: names the known ones.
     """
-    path = GRAPHS_DIR / f"{name}.graph"
-    shipped = re.fullmatch(r"[a-z0-9_][a-z0-9_-]*", name) and path.is_file()
-    given = None if shipped else folder.find_graph(name)
+    given = _given(name)
     if given is not None:
         return folder.read_graph_file(given)
-    if not shipped:
+    path = GRAPHS_DIR / f"{name}.graph"
+    if not re.fullmatch(r"[a-z0-9_][a-z0-9_-]*", name) or not path.is_file():
         raise UnknownGraph(f"no graph {name!r}; known: {', '.join(row['name'] for row in list_graphs())}")
     return decode(path.read_bytes())
 
@@ -135,7 +141,7 @@ def load_graph(name: str) -> LoadedGraph:
     graph = read_graph(name)
     top_layer = encode_top_layer(graph)
     graph_id = compute_graph_id(top_layer)
-    given = None if (GRAPHS_DIR / f"{name}.graph").is_file() else folder.find_graph(name)
+    given = _given(name)
     files = GRAPHS_DIR if given is None else given.parent
     if graph_scene.is_render(graph):
         return LoadedGraph(graph, graph_scene.load_constants(files, graph), graph_id, top_layer, files)
@@ -146,7 +152,7 @@ def load_graph(name: str) -> LoadedGraph:
     constants = _load_constants(cached, graph)
     if constants is None:
         if graph_text.is_text(graph):
-            built, made = graph_text.build(files, graph.name)
+            built, made = _build_text(files, graph.name)
         else:
             built, made = bert.build(name, _weights(), MINILM_SHAPE, _load_calibration(name))
         check_constants(graph, built)
@@ -155,13 +161,21 @@ def load_graph(name: str) -> LoadedGraph:
     return LoadedGraph(graph, constants, graph_id, top_layer, files)
 
 
+def _build_text(files: Path, name: str) -> tuple[Hypergraph, dict[bytes, Tensor]]:
+    try:
+        return graph_text.build(files, name)
+    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+        what = f"{name}.calibration.safetensors"
+        raise folder.FolderUnclear(what, f"does not load: {type(error).__name__}: {str(error)[:200]}") from error
+
+
 def check_constants(graph: Hypergraph, built: Hypergraph) -> None:
     """Refuse constants that are not the graph's.
 
     Raises:
         ConstantDiffers: names the first one.
     """
-    for (root, (label, _)), made in zip(graph.constants().items(), built.constants(), strict=True):
+    for (root, (label, _)), made in zip(graph.constants().items(), built.constants(), strict=False):
         if root != made:
             raise ConstantDiffers(f"constant {label} of graph {graph.name}", made, root)
     if built != graph:

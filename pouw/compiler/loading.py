@@ -107,7 +107,7 @@ def read_bounded(path: Path, most: int) -> bytes:
 
 
 def parse_json(data: bytes) -> object:
-    """Return a stranger's JSON; its depth is counted, for libraries may raise Python's recursion limit beyond the stack.
+    """Return a stranger's JSON; its depth is counted, libraries may raise Python's recursion limit beyond the stack.
 
     Raises:
         ValueError: not JSON, or nested more than 32 deep.

@@ -119,7 +119,7 @@ def evaluate(program: Program, inputs: Mapping[str, Array], observe: Observe | N
     return {name: values[index].astype(np.float32) for name, index in program.outputs.items()}
 
 
-def _evaluate(node: Node, sources: list[NDArray[np.floating]]) -> NDArray[np.floating]:  # noqa: C901  # one table
+def _evaluate(node: Node, sources: list[NDArray[np.floating]]) -> NDArray[np.floating]:  # noqa: C901, PLR0911, PLR0912  # one table
     x = sources[0]
     match node.kind:
         case "embedding":

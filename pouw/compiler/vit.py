@@ -1,4 +1,4 @@
-"""Hugging Face folders of vision transformers -> float program: an image of fixed size in, logits or an embedding out."""
+"""Hugging Face folders of vision transformers -> float program: an image in, logits or an embedding out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
