@@ -40,8 +40,8 @@ def refutes_rasterize(
     """Return whether triangle `witness` shows that a pixel's key is not `claimed`.
 
     corners: the vertices of the triangle that the claimed key names, not read where it names none (a number that is
-    no triangle is a fault by itself); witness_corners: those of the witness. Whoever claims wrongly is refuted by some witness, the claimed triangle
-    itself included; an honest key by none.
+    no triangle is a fault by itself); witness_corners: those of the witness. Whoever claims wrongly is refuted by
+    some witness, the claimed triangle itself included; an honest key by none.
 
     Raises:
         TensorOutOfRange.
