@@ -543,7 +543,7 @@ def regtest_command(program: Path, datadir: Path) -> tuple[str, ...]:
 def start_regtest(
     datadir: Path, rpc_port: int, p2p_port: int, *, program: Path | None = None, timeout_s: float = _START_S
 ) -> RegtestNode:
-    """Start a regtest node on loopback and wait until it answers; tmpfs makes `datadir` ten times faster.
+    """Start a regtest node on loopback and wait until it answers; on tmpfs it is many times faster.
 
     Raises:
         NoBitcoind: there is none to start.

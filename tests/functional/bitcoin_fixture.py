@@ -1,4 +1,4 @@
-"""A regtest node and a wallet with mature coins; on tmpfs where there is one, which makes blocks ten times faster."""
+"""A regtest node and a wallet with mature coins; on tmpfs where there is one, which makes blocks many times faster."""
 
 import os
 import shutil
