@@ -166,7 +166,7 @@ def _load(data: bytes, kind: str, others: Mapping[str, bytes]) -> list[tuple[Any
         from PIL import Image  # noqa: PLC0415
         from trimesh.resolvers import Resolver  # noqa: PLC0415
     except ImportError as error:
-        raise LoaderMissing(f"{error}; `pip install hyperdust[scene]` reads glTF") from error
+        raise LoaderMissing(f"{error}; `pip install hyperdust[compile]` reads glTF") from error
 
     class Beside(Resolver):  # type: ignore[misc]  # trimesh has no stubs for it
         def __init__(self) -> None:

@@ -20,7 +20,7 @@ RED, GREEN = (255, 0, 0), (0, 128, 255)
 
 
 def png(pixels):
-    image = pytest.importorskip("PIL.Image", reason="Pillow reads textures: pip install hyperdust[scene]")
+    image = pytest.importorskip("PIL.Image", reason="Pillow reads textures: pip install hyperdust[compile]")
     out = io.BytesIO()
     image.fromarray(np.array(pixels, dtype=np.uint8)).save(out, "PNG")
     return out.getvalue()
@@ -80,7 +80,7 @@ def render(scene, view, size=32):
 
 @pytest.fixture
 def loader():
-    pytest.importorskip("trimesh", reason="trimesh reads glTF: pip install hyperdust[scene]")
+    pytest.importorskip("trimesh", reason="trimesh reads glTF: pip install hyperdust[compile]")
 
 
 @pytest.mark.usefixtures("loader")
