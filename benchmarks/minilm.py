@@ -1,16 +1,16 @@
-"""How fast MiniLM runs in exact integers against torch in float32, and what committing to it costs.
+"""How fast MiniLM runs in exact integers against torch in float32 and bfloat16, and what committing to it costs.
 
-The peer is the same encoder written in torch operations, float32, eager, on the same threads; rounds are interleaved
-and the best of each counts. Without torch there is no peer, so those two are left out.
+The peer is the same encoder written in torch operations, eager, on as many threads as the core's pool has
+(RAYON_NUM_THREADS); rounds are interleaved and the best of each counts, in wall time.
 """
 
-import sys
+import os
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 
 import numpy as np
 
+from benchmarks.skip import Skipped
 from hyperdust.graph import MINILM_SHAPE, _weights, load_graph
 from pouw.backends.registry import load_backend
 from pouw.execution import Execution, run, trace_root
@@ -19,6 +19,7 @@ from pouw.trace import tensor_root
 Row = dict[str, object]
 TOKENS = 128
 ROUNDS = 12
+THREADS = int(os.environ.get("RAYON_NUM_THREADS") or os.cpu_count() or 1)
 
 
 def best_of(rounds: int, *functions: Callable[[], object]) -> list[float]:
@@ -38,13 +39,17 @@ def tokens(count: int) -> np.ndarray:
     return np.array([101, *words, 102], dtype=np.int32)
 
 
-def torch_encoder(ids: np.ndarray) -> Callable[[], object]:
+def torch_encoder(ids: np.ndarray, dtype: str = "float32") -> Callable[[], object]:
     """The encoder in torch operations."""
-    import torch  # noqa: PLC0415 - an extra
-    from torch.nn import functional  # noqa: PLC0415 - an extra
+    try:
+        import torch  # noqa: PLC0415 - an extra
+        from torch.nn import functional  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise Skipped("torch is not installed; pip install 'hyperdust[compile]'") from error
 
+    torch.set_num_threads(THREADS)
     shape = MINILM_SHAPE
-    weights = {name: torch.from_numpy(array) for name, array in _weights().items()}
+    weights = {name: torch.from_numpy(array).to(getattr(torch, dtype)) for name, array in _weights().items()}
     indices = torch.from_numpy(ids.astype(np.int64))
 
     def linear(x: torch.Tensor, name: str) -> torch.Tensor:
@@ -79,13 +84,20 @@ def executions(count: int) -> tuple[Callable[[], Execution], np.ndarray]:
     return lambda: run(loaded.graph, loaded.constants, {"ids": ids}, {"S": count}, backend), ids
 
 
-def integer_against_fp32(name: str, count: int) -> Row:
+def integer_against_torch(name: str, count: int, dtype: str) -> Row:
     """Inference alone on both sides; the trace is measured below."""
     ours, ids = executions(count)
-    peer, peer_name = torch_encoder(ids), f"torch fp32 eager, {count} tokens"
+    peer = torch_encoder(ids, dtype)
+    ours()
     fast, slow = best_of(ROUNDS, ours, peer)
-    ratio = slow / fast
-    return {"name": name, "ours": fast * 1e3, "peer": slow * 1e3, "ratio": ratio, "unit": "ms", "peer_name": peer_name}
+    return {
+        "name": name,
+        "ours": fast * 1e3,
+        "peer": slow * 1e3,
+        "ratio": slow / fast,
+        "unit": "ms",
+        "peer_name": f"torch {dtype} eager, {count} tokens, {THREADS} threads",
+    }
 
 
 def commitment_share(name: str, count: int) -> Row:
@@ -108,11 +120,14 @@ def commitment_share(name: str, count: int) -> Row:
     }
 
 
+def measure(name: str, count: int, dtype: str) -> Callable[[], Row]:
+    return lambda: integer_against_torch(name, count, dtype)
+
+
 BENCHMARKS = {"minilm_commitment_share": lambda: commitment_share("minilm_commitment_share", TOKENS)}
-if find_spec("torch"):
+for peer, peer_dtype in (("fp32", "float32"), ("bf16", "bfloat16")):
+    base = f"minilm_integer_vs_torch_{peer}"
     BENCHMARKS |= {
-        "minilm_integer_vs_torch_fp32": lambda: integer_against_fp32("minilm_integer_vs_torch_fp32", TOKENS),
-        "minilm_integer_vs_torch_fp32_16": lambda: integer_against_fp32("minilm_integer_vs_torch_fp32_16", 16),
+        f"{base}{suffix}": measure(f"{base}{suffix}", count, peer_dtype)
+        for suffix, count in (("", TOKENS), ("_16", 16), ("_64", 64), ("_256", 256))
     }
-else:
-    print("minilm_integer_vs_torch_fp32 is not measured: torch is not installed", file=sys.stderr)

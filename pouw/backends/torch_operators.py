@@ -161,12 +161,15 @@ def matmul_int8(a: T, b_transposed: T) -> T:
     """Return a @ b through the int8 units; the device's shapes are met by padding with zeros."""
     m, k = a.shape
     n = b_transposed.shape[0]
+    rows = columns = depth = 0
     if a.device.type == "cuda":  # more than 16 rows; k and n multiples of 8
         rows, depth, columns = max(m, 17) - m, -k % 8, -n % 8
-        if rows or depth:
-            a = torch.nn.functional.pad(a, (0, depth, 0, rows))
-        if columns or depth:
-            b_transposed = torch.nn.functional.pad(b_transposed, (0, depth, 0, columns))
+    elif k == 1:  # torch 2.13 leaves columns of the output as they were
+        depth = 7
+    if rows or depth:
+        a = torch.nn.functional.pad(a, (0, depth, 0, rows))
+    if columns or depth:
+        b_transposed = torch.nn.functional.pad(b_transposed, (0, depth, 0, columns))
     return torch._int_mm(a, b_transposed.t())[:m, :n]  # noqa: SLF001 - the only int8 product that torch has
 
 
