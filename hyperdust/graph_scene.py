@@ -1,6 +1,6 @@
 """Renders on this machine: a scene's constants, views as people write them, images as files. No chain.
 
-`python -m hyperdust.graph_scene NAME SCENE.glb` compiles a scene into genesis/graphs/NAME.* (needs `hyperdust[compile]`).
+`python -m hyperdust.graph_scene NAME SCENE.glb` compiles a scene into genesis/graphs/NAME.* (`hyperdust[compile]`).
 """
 
 import base64
