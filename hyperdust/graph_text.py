@@ -113,8 +113,8 @@ def limit_of(graph: Hypergraph, raw: bytes | None) -> int:
 
 
 def decode_text(folder: Path, graph: Hypergraph, tokens: list[int]) -> str:
-    """Return the text of generated tokens; special tokens are left out."""
-    return str(_tokenizer(folder / graph.name).decode(tokens))
+    """Return the text of tokens, a lying provider's too: special tokens and what is no token are left out."""
+    return str(_tokenizer(folder / graph.name).decode([token for token in tokens if token >= 0]))
 
 
 def streamer(folder: Path, graph: Hypergraph, show: Callable[[str], None]) -> Callable[[int], None]:

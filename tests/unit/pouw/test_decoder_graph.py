@@ -54,6 +54,11 @@ def test_a_job_carries_prompt_seed_and_limit(tmp_path):
     assert loaded.graph.mining_operands()
 
 
+def test_what_is_no_token_has_no_text():
+    graph = g.read_graph(NAME)
+    assert graph_text.decode_text(g.GRAPHS_DIR, graph, [-1, 2**31 - 1, -(2**31), 0, 1]) == ""
+
+
 def test_another_seed_is_another_text(tmp_path):
     outputs = []
     for seed in range(3):
