@@ -136,7 +136,7 @@ def load_foreign(path: Path) -> ForeignNetwork:
     """
     try:
         table = _Genesis.model_validate(json.loads(path.read_text(encoding="utf-8")))
-        rules = _rules(table.config)
+        rules = _rules(table.config, table.timestamp)
     except OSError as error:
         raise ForeignFault(f"genesis file {path}: {error.strerror}") from error
     except (KeyError, TypeError, ValueError, ValidationError) as error:
@@ -145,7 +145,7 @@ def load_foreign(path: Path) -> ForeignNetwork:
     return ForeignNetwork(rules, genesis, _params(rules, genesis.block.header))
 
 
-def _rules(config: Mapping[str, Any]) -> ForeignRules:
+def _rules(config: Mapping[str, Any], genesis_time: int) -> ForeignRules:
     for name in _UNKNOWN_FORKS:
         if config.get(name) is not None:
             raise ForeignFault(f"the genesis file schedules {name}; this program knows forks up to BPO2")
@@ -158,6 +158,8 @@ def _rules(config: Mapping[str, Any]) -> ForeignRules:
         times=tuple(times),
         merges=config.get("terminalTotalDifficulty") is not None,
         merge_block=config.get("mergeNetsplitBlock"),
+        all_fork_blocks=_fork_places(config, "Block", 0),
+        all_fork_times=_fork_places(config, "Time", genesis_time),
         blob_schedules={
             fork: BlobSchedule(entry.target, entry.max, entry.baseFeeUpdateFraction)
             for _, fork in _TIME_FORKS
@@ -165,6 +167,12 @@ def _rules(config: Mapping[str, Any]) -> ForeignRules:
         },
         deposit_contract=bytes.fromhex((config.get("depositContractAddress") or MAINNET_DEPOSIT_CONTRACT)[2:]),
     )
+
+
+def _fork_places(config: Mapping[str, Any], suffix: str, genesis: int) -> tuple[int, ...]:
+    """Source: EIP-2124: forks of genesis itself do not count."""
+    places = {value for key, value in config.items() if key.endswith(suffix) and isinstance(value, int)}
+    return tuple(sorted(place for place in places if place > genesis))
 
 
 def _genesis_block(table: _Genesis, rules: ForeignRules) -> ExecutedBlock:

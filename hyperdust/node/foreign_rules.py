@@ -50,6 +50,10 @@ class ForeignRules:
     """Whether the chain ever leaves proof of work; a block that has is known by its difficulty of 0 (EIP-3675)."""
     merge_block: int | None
     """First block without proof of work, where the genesis file says it."""
+    all_fork_blocks: tuple[int, ...]
+    """Every block at which rules change, those that this program need not know too, rising: for the fork's id."""
+    all_fork_times: tuple[int, ...]
+    """Likewise by time."""
     blob_schedules: Mapping[str, BlobSchedule]
     """By fork."""
     deposit_contract: bytes

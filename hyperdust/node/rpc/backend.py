@@ -82,6 +82,7 @@ class Backend:
     builder: PendingSource
     version: str
     debug: bool = False
+    archive: bool = False
     foreign: ForeignChain | None = None
     """Set where the chain is an imported one."""
     limits: Limits = field(default_factory=Limits)

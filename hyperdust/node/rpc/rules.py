@@ -54,6 +54,9 @@ class ChainRules(Protocol):
     def header_after(self, parent: Header, number: int, timestamp: int) -> Header:
         """An empty header that follows another, with base fee 0; the roots are those of nothing."""
 
+    def reward_credits(self, header: Header, ommers: Sequence[Header]) -> list[tuple[int, int, bytes, int]]:
+        """What a block credits beside its withdrawals, in their form."""
+
     def final_hash(self, snapshot: ChainSnapshot) -> bytes:
         """The block that `safe` and `finalized` mean."""
 
@@ -124,6 +127,10 @@ class OwnRules:
             parent_beacon_block_root=ZERO_HASH,
             requests_hash=_NO_REQUESTS,
         )
+
+    def reward_credits(self, _header: Header, _ommers: Sequence[Header]) -> list[tuple[int, int, bytes, int]]:
+        """None: DUST is minted by a contract."""
+        return []
 
     def final_hash(self, snapshot: ChainSnapshot) -> bytes:
         """Genesis until finality is built (interfaces.md)."""

@@ -80,6 +80,7 @@ async def serve_rpc(
         builder=node.builder,
         version=f"hyperdust/v{version('hyperdust')}/python",
         debug=node.config.dev or foreign is not None,
+        archive=node.config.archive or foreign is not None,
         foreign=foreign,
     )
     ports = (("JSON-RPC", "--rpc-port", node.config.rpc_port), ("WebSocket", "--ws-port", node.config.ws_port))

@@ -119,6 +119,7 @@ class Ran:
 
     result: CallResult
     writes: engine.Writes
+    state_root: bytes
     logs: tuple[Log, ...]
 
 
@@ -149,7 +150,7 @@ def run_call(world: World, transaction: Unsigned, call: CallRequest, state: Stat
         max_fee_per_blob_gas=fees.cap,
         nonce=transaction.nonce,
     )
-    (result,), writes, _ = engine.simulate(
+    (result,), writes, state_root = engine.simulate(
         fees.environment,
         [message],
         state.read_many,
@@ -168,7 +169,7 @@ def run_call(world: World, transaction: Unsigned, call: CallRequest, state: Stat
             trace=_CALL_TRACER,
         )
         logs = tuple(_logs_with_transfers(json.loads(traced.trace or "{}")))
-    return Ran(replace(result, gas_used=result.gas_used + signing_gas), writes, logs)
+    return Ran(replace(result, gas_used=result.gas_used + signing_gas), writes, state_root, logs)
 
 
 def _logs_with_transfers(frame: Mapping[str, Any]) -> list[Log]:

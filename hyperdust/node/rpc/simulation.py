@@ -30,6 +30,7 @@ from chain.transactions import (
 )
 from hyperdust.node.contracts import State
 from hyperdust.node.foreign_blocks import CANCUN_FIELDS, LONDON_FIELDS, PRAGUE_FIELDS, SHANGHAI_FIELDS, field_count_of
+from hyperdust.node.foreign_rules import is_at_least
 from hyperdust.node.rpc import shapes
 from hyperdust.node.rpc.backend import Request
 from hyperdust.node.rpc.blocks import FullBlock, Log
@@ -162,7 +163,7 @@ class _Simulated:
         overrides = engine_overrides(self._wanted.overrides)
         _, writes, _ = engine.simulate(environment, (), self._state.read_many, overrides=overrides)
         self._write(writes)
-        self._system(environment, self._opening_calls())
+        self._system(environment, self._opening_calls(), (), ())
         world = World(
             environment,
             self._wanted.block.blob_base_fee,
@@ -171,7 +172,10 @@ class _Simulated:
             self._simulation.trace_transfers,
         )
         done = self._run_calls(world)
-        closed = self._system(environment, (), self._closing_calls())
+        withdrawals = self._wanted.block.withdrawals or ()
+        credited = [(one.index, one.validator_index, one.address, one.amount) for one in withdrawals]
+        credited += self._rules.reward_credits(self._header, ())
+        closed = self._system(environment, (), self._closing_calls(), credited)
         sealed = self._seal(done, closed)
         return self._as_json(sealed, done), State(sealed, _with_hash(self._state.read_many, sealed))
 
@@ -214,17 +218,20 @@ class _Simulated:
         return [SystemCall(to, b"", kind) for to, kind in _CLOSING if self._has_code(to)]
 
     def _system(
-        self, environment: engine.BlockEnvironment, before: Sequence[SystemCall], after: Sequence[SystemCall] = ()
+        self,
+        environment: engine.BlockEnvironment,
+        before: Sequence[SystemCall],
+        after: Sequence[SystemCall],
+        credited: Sequence[tuple[int, int, bytes, int]],
     ) -> Executed:
-        """What the system does around the calls; `after` comes with the withdrawals."""
-        withdrawals = self._wanted.block.withdrawals or () if not before else ()
+        """What the system does around the calls."""
         executed = engine.execute(
             environment,
             (),
             self._state.read_many,
             before=before,
             after=after,
-            withdrawals=[(one.index, one.validator_index, one.address, one.amount) for one in withdrawals],
+            withdrawals=credited,
             system_contracts=False,
         )
         self._write(executed.writes)
@@ -269,6 +276,7 @@ class _Simulated:
         blobs = sum(len(one.transaction.blob_hashes) for one in done)
         requests = b"".join(sha256(request).digest() for request in closed.requests)
         header = self._header
+        fork = self._rules.environment_of(header).fork
         return replace(
             header,
             state_root=closed.state_root,
@@ -276,7 +284,7 @@ class _Simulated:
             blob_gas_used=blobs * shapes.GAS_PER_BLOB,
             logs_bloom=_bloom(log for one in done for log in one.ran.result.logs),
             transactions_root=compute_list_root([one.transaction.raw for one in done]),
-            receipts_root=compute_list_root(_encode_receipts(done)),
+            receipts_root=compute_list_root(_encode_receipts(done, has_status=is_at_least(fork, "Byzantium"))),
             withdrawals_root=closed.withdrawals_root or header.withdrawals_root,
             requests_hash=sha256(requests).digest() if count >= PRAGUE_FIELDS else header.requests_hash,
         )
@@ -310,15 +318,16 @@ def _check_sender(sender: bytes, nonce: int, state: State) -> None:
         raise SenderNotEOA
 
 
-def _encode_receipts(done: Sequence[_Done]) -> list[bytes]:
+def _encode_receipts(done: Sequence[_Done], *, has_status: bool) -> list[bytes]:
+    """Source: EIP-658; before it a receipt has the state root where its status is now."""
     receipts: list[bytes] = []
     cumulative = 0
     for one in done:
         outcome, kind = one.ran.result, one.transaction.type
         cumulative += outcome.gas_used
         logs = [[log.address, list(log.topics), log.data] for log in outcome.logs]
-        numbers = [_integer(int(outcome.success)), _integer(cumulative)]
-        encoded = bytes(rlp.encode([*numbers, _bloom(outcome.logs), logs]))
+        first = _integer(int(outcome.success)) if has_status else one.ran.state_root
+        encoded = bytes(rlp.encode([first, _integer(cumulative), _bloom(outcome.logs), logs]))
         receipts.append(bytes([kind]) + encoded if kind else encoded)
     return receipts
 

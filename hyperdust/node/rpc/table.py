@@ -9,6 +9,7 @@ from hyperdust.node.rpc import (
     debug,
     eth_blocks,
     eth_call,
+    eth_config,
     eth_fees,
     eth_logs,
     eth_send,
@@ -60,6 +61,8 @@ METHODS: Final[Mapping[str, Callable[..., object]]] = {
     "eth_feeHistory": eth_fees.fee_history,
     "eth_baseFee": eth_fees.base_fee,
     "eth_blobBaseFee": eth_fees.blob_base_fee,
+    "eth_config": eth_config.config,
+    "eth_capabilities": eth_config.capabilities,
     "eth_sendRawTransaction": eth_send.send_raw_transaction,
     "eth_getLogs": eth_logs.get_logs,
     "eth_newFilter": eth_logs.new_filter,
@@ -102,6 +105,7 @@ DEBUG_METHODS: Final[Mapping[str, Callable[..., object]]] = {
     "debug_getRawBlock": debug.get_raw_block,
     "debug_getRawTransaction": debug.get_raw_transaction,
     "debug_getRawReceipts": debug.get_raw_receipts,
+    "debug_getBadBlocks": debug.get_bad_blocks,
 }
 
 FOREIGN_METHODS: Final[Mapping[str, Callable[..., object]]] = {
