@@ -3,10 +3,12 @@
 
 import json
 import logging
+import re
 import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +19,7 @@ from hypercorn.trio import serve
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -96,6 +98,7 @@ def build_application(config: ExplorerConfig, proxy: Proxy, faucet: Faucet | Non
         Route("/faucet", _named(server.faucet), methods=["POST"]),
         Route("/config.json", _named(server.facts), methods=["GET"]),
         Route("/words", _named(server.words), methods=["GET"]),
+        Route("/{page:str}/{name:str}", server.enter, methods=["GET"]),
         Route("/health", _named(server.health), methods=["GET"]),
         Route("/{path:path}", server.page, methods=["GET"]),
     ]
@@ -121,6 +124,13 @@ class ExplorerServer:
         if request.headers.get("if-none-match") == page.etag:
             return Response(status_code=304, headers=headers)
         return Response(page.content, headers=headers, media_type=page.media_type)
+
+    async def enter(self, request: Request) -> Response:
+        """Addresses that wallets make, such as /tx/0x…, lead to the page; the rest are files."""
+        page, name = request.path_params["page"], request.path_params["name"]
+        if page in {"tx", "address", "block"} and re.fullmatch("[0-9a-zA-Z]{1,66}", name):
+            return RedirectResponse(f"/#/{page}/{name}", 302)
+        return await self.page(request)
 
     async def rpc(self, request: Request) -> Response:
         """A question to the node."""
@@ -156,7 +166,8 @@ class ExplorerServer:
         """The text of token ids."""
         from hyperdust.explorer.facts import read_tokens
 
-        return JSONResponse(await trio.to_thread.run_sync(read_tokens, request.query_params.get("ids", "")))
+        query = request.query_params
+        return JSONResponse(await trio.to_thread.run_sync(read_tokens, query.get("graph", ""), query.get("ids", "")))
 
     async def health(self, _request: Request) -> Response:
         """The process answers."""
@@ -181,10 +192,11 @@ async def _body(request: Request, limit: int) -> bytes:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise BadRequest("the content type has to be application/json")
     received = bytearray()
-    async for chunk in request.stream():
-        received += chunk
-        if len(received) > limit:
-            raise TooLarge(f"the body is larger than {limit} bytes")
+    async with aclosing(request.stream()) as chunks:
+        async for chunk in chunks:
+            received += chunk
+            if len(received) > limit:
+                raise TooLarge(f"the body is larger than {limit} bytes")
     return bytes(received)
 
 

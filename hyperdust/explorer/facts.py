@@ -12,10 +12,11 @@ from tokenizers import Tokenizer
 
 from chain.errors import HyperdustError
 from chain.params import DEVNET_CHAIN_IDS
+from hyperdust import graph_text
 from hyperdust.contracts_abi import ADDRESSES, load_abi
 from hyperdust.explorer.errors import BadRequest
 from hyperdust.explorer.faucet import AMOUNT_WEI
-from hyperdust.graph import MINILM, WEIGHTS_PACKAGE, list_graphs, read_graph
+from hyperdust.graph import GRAPHS_DIR, MINILM, WEIGHTS_PACKAGE, list_graphs, read_graph
 from pouw.hypergraph import Hypergraph
 from pouw.operators.types import TensorType
 
@@ -33,17 +34,22 @@ def gather(public_rpc: str, faucet_address: str | None) -> dict[str, Any]:
     }
 
 
-def read_tokens(listed: str) -> dict[str, Any]:
-    """Words of MiniLM's token ids; `exact` where the words give the same ids again.
+def read_tokens(graph: str, listed: str) -> dict[str, Any]:
+    """Words of a graph's token ids; `exact` where the words make the same question again.
 
     Raises:
-        BadRequest: not ids between commas.
+        BadRequest: not ids between commas, or a graph without words.
     """
+    if graph not in {row["name"] for row in list_graphs()}:  # any other name might be a path
+        raise BadRequest("there is no such graph here")
     try:
         ids = [int(word) for word in listed.split(",", _TOKENS_MAX)]
     except ValueError as error:
         raise BadRequest(f"ids are up to {_TOKENS_MAX} numbers between commas") from error
-    tokenizer = _tokenizer()
+    structure = read_graph(graph)
+    if graph_text.is_text(structure):
+        return {"text": _generated(structure, ids), "exact": False}  # a seed and a length belong to it too
+    tokenizer = _tokenizer() if graph == MINILM else None
     if tokenizer is None or not all(0 <= token < tokenizer.get_vocab_size() for token in ids):
         return {"text": None, "exact": False}
     words = tokenizer.decode(ids)
@@ -51,6 +57,15 @@ def read_tokens(listed: str) -> dict[str, Any]:
         if tokenizer.encode(text).ids == ids:
             return {"text": text, "exact": True}
     return {"text": words, "exact": False}
+
+
+def _generated(graph: Hypergraph, ids: list[int]) -> str | None:
+    if not all(0 <= token < 2**31 for token in ids):
+        return None
+    try:
+        return graph_text.decode_text(GRAPHS_DIR, graph, ids)
+    except (HyperdustError, OSError):
+        return None  # the tokenizer is not on this machine
 
 
 @cache
@@ -99,13 +114,16 @@ def _graphs() -> Iterator[dict[str, Any]]:
 
 def _describe(graph: Hypergraph) -> dict[str, Any]:
     types = {output.port.name: output.port.type for part in graph.subgraphs for output in part.outputs}
+    outputs = [_port(name, types[name]) for name in graph.outputs if name in types]
+    if graph.scan is not None:  # a scan answers what all its steps made
+        outputs = [output | {"shape": ["*"]} for output in outputs]
     return {
         "symbols": [{"name": symbol.name, "low": symbol.low, "high": symbol.high} for symbol in graph.symbols],
         "inputs": [_port(port.name, port.type) for port in graph.inputs],
-        "outputs": [_port(name, types[name]) for name in graph.outputs if name in types],
+        "outputs": outputs,
         "operators": [f"{subgraph.name}.{operator.label}" for _, subgraph, operator in graph.operators()],
-        "scan": graph.scan is not None,
-        "words": graph.name == MINILM,
+        "limit": None if graph.scan is None else graph.scan.limit,
+        "words": graph.name == MINILM or graph_text.is_text(graph),
     }
 
 

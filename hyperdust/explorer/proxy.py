@@ -1,8 +1,10 @@
 """The way from the pages to the node: JSON-RPC that only reads, of bounded size. What it passes on is a list below."""
 
 import json
-from collections.abc import Mapping
-from typing import Any, Final
+import re
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any, Final, cast
 
 import httpx
 import structlog
@@ -14,8 +16,11 @@ log = structlog.get_logger()
 
 BODY_BYTES: Final = 128 * 1024
 BATCH: Final = 100
+NESTING: Final = 32
 _ANSWER_BYTES: Final = 26 * 1024 * 1024  # a node's own bound is 25 MiB
 _CONCURRENT: Final = 32
+_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?')
+_BRACKETS: Final = re.compile(rb"[\[\]{}]")
 _TIMEOUT_S: Final = 35.0  # a node gives up after 30 s
 
 ALLOWED: Final = frozenset({
@@ -37,6 +42,7 @@ def check_request(body: bytes) -> bytes:
         BadRequest: not JSON-RPC, or too long a batch.
         MethodRefused: names the method.
     """
+    _check_nesting(body)
     try:
         payload = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -50,6 +56,15 @@ def check_request(body: bytes) -> bytes:
         if call["method"] not in ALLOWED:
             raise MethodRefused(f"the explorer does not pass {call['method'][:80]} on; ask a node for it")
     return json.dumps(payload, separators=(",", ":")).encode()
+
+
+def _check_nesting(body: bytes) -> None:
+    # The parser recurses in C: where something raised Python's limit, deep nesting would end the process.
+    depth = 0
+    for bracket in _BRACKETS.finditer(_STRINGS.sub(b"", body)):
+        depth += 1 if bracket[0] in b"[{" else -1
+        if depth > NESTING:
+            raise BadRequest(f"the JSON is nested deeper than {NESTING}")
 
 
 class Proxy:
@@ -90,10 +105,11 @@ class Proxy:
         headers = {"content-type": "application/json"}
         received = bytearray()
         async with self._http.stream("POST", self._rpc, content=request, headers=headers) as answer:
-            async for chunk in answer.aiter_bytes():
-                received += chunk
-                if len(received) > _ANSWER_BYTES:
-                    raise TooLarge("the node's answer is too large")
+            async with aclosing(cast("AsyncGenerator[bytes]", answer.aiter_bytes())) as chunks:
+                async for chunk in chunks:
+                    received += chunk
+                    if len(received) > _ANSWER_BYTES:
+                        raise TooLarge("the node's answer is too large")
             if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
                 raise Busy("the node is busy; try again in a moment")
             answer.raise_for_status()

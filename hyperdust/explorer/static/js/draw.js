@@ -23,9 +23,9 @@ export function ticketBar(ticket, target, { width = 96, height = 10, labelled = 
   ];
   if (!labelled) return s("svg", { class: "mini", role: "img", "aria-label": said, width, height, viewBox: `0 0 ${width} ${height}` }, s("title", null, said), shapes);
   const box = `0 0 ${width} ${height + 20}`;
-  const anchor = part > .8 ? "end" : part < .2 ? "start" : "middle";
+  const anchor = part > .75 ? "end" : part < .2 ? "start" : "middle";
   return s("svg", { class: "ticket", role: "img", "aria-label": said, viewBox: box }, s("title", null, said), shapes,
-    s("text", { x: part > .8 ? x - 6 : x, y: height + 14, "text-anchor": anchor }, `ticket ${(100 * part).toFixed(1)} %`),
+    s("text", { x: part > .75 ? width : x, y: height + 14, "text-anchor": anchor }, `ticket ${(100 * part).toFixed(1)} %${part > .75 ? " of the target" : ""}`),
     part < .75 && s("text", { x: width, y: height + 14, "text-anchor": "end" }, "target"),
     part > .35 && s("text", { x: 0, y: height + 14 }, "0"));
 }
@@ -77,7 +77,8 @@ export function readTensors(ports, symbols, bytes) {
   for (const port of ports) {
     if (!READERS[port.dtype]) return null;
     const [width, read] = READERS[port.dtype];
-    const shape = port.shape.map((side) => (typeof side === "number" ? side : symbols[side]));
+    const rest = Math.floor((bytes.length - position) / width); // a scan's output has as many values as there are
+    const shape = port.shape.map((side) => (typeof side === "number" ? side : side === "*" ? rest : symbols[side]));
     const count = shape.reduce((product, side) => product * side, 1);
     if (!(count >= 0) || position + count * width > bytes.length) return null;
     const values = Array.from({ length: count }, (_, i) => data[read](position + i * width, true));

@@ -2,7 +2,7 @@
 
 import { decodeLog, readView, toBytes, viewCall } from "./abi.js";
 import { readTensors } from "./draw.js";
-import { batch } from "./rpc.js";
+import { batch, loadWords } from "./rpc.js";
 
 /** {job, status, transitions, ..., record, symbols, output: bytes, tensors}; null for those that are not there. */
 export async function loadJobs(config, numbers) {
@@ -27,6 +27,12 @@ export async function loadJobs(config, numbers) {
 export const graphOf = (config, job) => config.graphs.find((graph) => graph.id === job.graph) ?? null;
 
 export const symbolValues = (graph, job) => Object.fromEntries(graph.symbols.map(({ name }, index) => [name, Number(job.symbols[index])]));
+
+/** What a language model answered; null of any other graph. */
+export async function answerWords(config, job) {
+  const graph = graphOf(config, job);
+  return graph?.limit && graph.words && job.tensors ? (await loadWords(graph.name, job.tensors[0].values)).text : null;
+}
 
 /** The bytes that the requester sent. */
 export async function loadInput(config, job) {

@@ -48,7 +48,7 @@ export async function loadConfig() {
   return config;
 }
 
-export async function loadWords(ids) {
-  const response = await fetch(`/words?ids=${ids.join(",")}`).catch(() => null);
+export async function loadWords(graph, ids) {
+  const response = await fetch(`/words?graph=${encodeURIComponent(graph)}&ids=${ids.join(",")}`).catch(() => null);
   return response?.ok ? response.json() : { text: null, exact: false };
 }

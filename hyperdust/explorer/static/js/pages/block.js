@@ -2,7 +2,7 @@
 
 import { append, card, facts, h, row, table } from "../dom.js";
 import { product, share, threshold, ticketBar } from "../draw.js";
-import { address, age, blockLink, coins, graphLink, integer, jobLink, macs, moment, operatorLabel, percent, transaction } from "../format.js";
+import { address, age, coins, graphLink, integer, jobLink, macs, moment, operatorLabel, percent, transaction } from "../format.js";
 import { decodeCall } from "../abi.js";
 import { batch, call } from "../rpc.js";
 

@@ -6,6 +6,7 @@ import { address, integer, macs } from "../format.js";
 import { batch, call } from "../rpc.js";
 
 const GRAPHS = 100;
+const SYSTEM = "0xfffffffffffffffffffffffffffffffffffffffe";
 
 export async function showGraphs(page, config, only) {
   const count = Number(readView(config, "GraphRegistry", "graph_count", await call(...viewCall(config, "GraphRegistry", "graph_count"))));
@@ -35,7 +36,7 @@ async function graphCard(config, id) {
   const port = ({ name: tensor, dtype, shape }) => `${tensor}: ${dtype}[${shape.join(", ")}]`;
   return card(read("name_of", name) || "unnamed", facts([
     ["Id", h("span", { class: "mono" }, id)],
-    ["Registered by", /^0x0+$/.test(read("owner_of", owner) ?? "0x0") ? "genesis" : address(read("owner_of", owner), true)],
+    ["Registered by", [null, SYSTEM].includes(read("owner_of", owner)) ? "genesis" : address(read("owner_of", owner), true)],
     bounds.length ? ["Sizes", bounds.map(([lower, upper], index) => `${known?.symbols[index]?.name ?? `size ${index + 1}`} from ${lower} to ${upper}`).join(", ")] : null,
     known && ["Input", known.inputs.map(port).join("; ")],
     known && ["Output", known.outputs.map(port).join("; ")],

@@ -4,7 +4,7 @@ import { readView, viewCall } from "../abi.js";
 import { append, card, h, notice, reconcile, row, table } from "../dom.js";
 import { firstNumbers, picture, threshold, ticketBar, tileIcon } from "../draw.js";
 import { address, age, blockLink, coins, fee, graphLink, graphName, integer, jobLink, macs, operatorLabel, percent, pill } from "../format.js";
-import { loadJobs } from "../jobs.js";
+import { answerWords, loadJobs } from "../jobs.js";
 import { batch, call } from "../rpc.js";
 
 const BLOCKS = 10;
@@ -88,7 +88,7 @@ function showStats({ stats }, headers, { useful, pool, total }) {
   const ratio = useful?.ratio ?? null;
   stats.replaceChildren(
     stat("Head", blockLink(head.number), spacing === null ? "the first block" : `a block every ${spacing.toFixed(1)} s`),
-    stat("Usefulness", ratio === null ? "–" : percent(ratio), `of the last ${RECENT} blocks' work was paid`,
+    stat("Usefulness", ratio === null ? "–" : percent(ratio), `of the last ${Math.min(RECENT, Number(head.number))} blocks' work was paid`,
       h("progress", { class: "useful", max: 1, value: ratio ?? 0, "aria-label": "Usefulness" })),
     stat("Difficulty", macs(head.difficulty), "expected work a block"),
     stat("Jobs", integer(total), "asked since genesis"),
@@ -101,7 +101,7 @@ function blockRow(state, block) {
   if (known) return known.element;
   const certificate = state.seen.get(block.hash);
   const target = certificate && threshold(block.difficulty, certificate.k, certificate.r);
-  const cell = h("span", { class: "quiet" }, age(block.timestamp));
+  const cell = h("span", { class: "quiet even" }, age(block.timestamp));
   const element = row(BLOCK_COLUMNS, [
     h("strong", { class: "number" }, blockLink(block.number)), cell, work(state.config, certificate), certificate && ticketBar(certificate.ticket, target),
     address(block.miner), block.transactions.length,
@@ -127,13 +127,14 @@ async function showJobs(state, total) {
   const waiting = numbers.filter((job) => !["final", "refunded"].includes(state.jobRows.get(job)?.status));
   for (const job of await loadJobs(config, waiting)) {
     if (!job || state.jobRows.get(job.job)?.status === job.status) continue;
-    state.jobRows.set(job.job, { status: job.status, element: row(JOB_COLUMNS, [h("strong", null, jobLink(job.job)), pill(job.status), graphLink(config, job.graph), preview(job), coins(job.record.fee)]) });
+    state.jobRows.set(job.job, { status: job.status, element: row(JOB_COLUMNS, [h("strong", null, jobLink(job.job)), pill(job.status), graphLink(config, job.graph), preview(job, await answerWords(config, job)), coins(job.record.fee)]) });
   }
   reconcile(jobs.querySelector("tbody"), numbers.map((job) => state.jobRows.get(job)?.element).filter(Boolean));
 }
 
-function preview(job) {
+function preview(job, words) {
   const [tensor] = job.tensors ?? [];
+  if (words !== null) return h("span", { class: "break" }, words.length > 120 ? `${words.slice(0, 120)}…` : words);
   if (!tensor) return h("span", { class: "quiet" }, job.output.length ? `${job.output.length} bytes` : "not yet");
   return h("div", { class: "work" }, picture(tensor, true), h("span", { class: "mono small quiet wide" }, firstNumbers(tensor, 4)));
 }

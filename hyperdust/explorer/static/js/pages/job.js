@@ -1,9 +1,9 @@
 // One job: how it went, what was asked, what was answered, and the command that computes the answer again.
 
-import { append, card, copyable, facts, h, notice } from "../dom.js";
+import { append, card, copyable, facts, h } from "../dom.js";
 import { firstNumbers, picture, readTensors } from "../draw.js";
 import { address, age, blockLink, coins, graphLink, graphName, integer, macs, pill, transaction } from "../format.js";
-import { graphOf, loadInput, loadJobs, symbolValues } from "../jobs.js";
+import { answerWords, graphOf, loadInput, loadJobs, symbolValues } from "../jobs.js";
 import { batch, loadWords } from "../rpc.js";
 
 const STATES = { requested: "asked and paid", claimed: "the answer is on chain", revealed: "the trace root is public", final: "the provider is paid", refunded: "the fee went back" };
@@ -33,7 +33,7 @@ async function draw(page, config, job, asked) {
     h("h1", { tabindex: -1 }, `Job ${integer(job.job)}`, pill(job.status)),
     card("How it went", timeline(job, blocks)),
     h("div", { class: "two" },
-      h("div", null, asked.card, answer(job), reproduce(config, job, asked)),
+      h("div", null, asked.card, await answer(config, job), reproduce(config, job, asked)),
       card("Facts", facts([
         ["Graph", graphLink(config, job.graph)],
         ["Asked by", address(job.requester)],
@@ -64,36 +64,46 @@ function symbols(config, job) {
 }
 
 async function question(config, job, input) {
-  if (!input) return { card: card("Question", h("p", { class: "quiet" }, "The node has the request's log no longer.")), text: null, link: null };
+  if (!input) return { card: card("Question", h("p", { class: "quiet" }, "The node has the request's log no longer.")), text: null, file: null };
   const graph = graphOf(config, job);
   const tensors = graph && readTensors(graph.inputs, symbolValues(graph, job), input);
-  const words = graph?.words && tensors ? await loadWords(tensors[0].values) : { text: null, exact: false };
-  const link = h("a", { href: URL.createObjectURL(new Blob([input])), download: `job-${job.job}.input` }, `job-${job.job}.input`);
+  const words = graph?.words && tensors ? await loadWords(graph.name, tensors[0].values) : { text: null, exact: false };
+  const link = download(`job-${job.job}.input`, input);
   return {
-    text: words.exact ? words.text : null, link,
+    text: words.exact ? words.text : null,
+    file: graph?.limit && tensors ? prompt(job, graph, tensors) : link,
     card: card("Question", words.text !== null && h("blockquote", null, words.text),
       tensors?.map((tensor) => h("p", { class: "small quiet break" }, `${tensor.name}, ${tensor.dtype}[${tensor.shape.join(", ")}]: ${firstNumbers(tensor, 12)}`)),
       h("p", { class: "small quiet" }, `${integer(input.length)} bytes: `, link)),
   };
 }
 
-function answer(job) {
+/** A generation's question as `graph run --input` reads it: seed and length belong to it. */
+function prompt(job, graph, tensors) {
+  const value = { ids: tensors[0].values, seed: tensors[1]?.values[0] ?? 0, tokens: symbolValues(graph, job)[graph.limit] };
+  return download(`job-${job.job}.json`, JSON.stringify(value));
+}
+
+const download = (name, content) => h("a", { href: URL.createObjectURL(new Blob([content])), download: name }, name);
+
+async function answer(config, job) {
   if (!job.output.length) return card("Answer", h("p", { class: "quiet" }, "None yet."));
-  const link = h("a", { href: URL.createObjectURL(new Blob([job.output])), download: `job-${job.job}.output` }, `job-${job.job}.output`);
-  const shown = job.tensors?.map((tensor) => h("div", null, picture(tensor),
+  const link = download(`job-${job.job}.output`, job.output);
+  const words = await answerWords(config, job);
+  const shown = job.tensors?.map((tensor) => h("div", null, words === null && picture(tensor),
     h("p", { class: "small break" }, `${tensor.name}, ${tensor.dtype}[${tensor.shape.join(", ")}]: `, h("span", { class: "mono" }, firstNumbers(tensor))),
     h("details", null, h("summary", null, `All ${integer(tensor.values.length)} values`), h("pre", null, tensor.values.join(", ")))));
-  return card("Answer", shown ?? h("p", { class: "quiet" }, "This graph is not among those that the explorer knows, so only the bytes are shown."),
+  return card("Answer", words !== null && h("blockquote", null, words), shown ?? h("p", { class: "quiet" }, "This graph is not among those that the explorer knows, so only the bytes are shown."),
     h("p", { class: "small quiet" }, `${integer(job.output.length)} bytes: `, link));
 }
 
-function reproduce(config, job, { text, link }) {
-  if (!graphOf(config, job)) return null;
+function reproduce(config, job, { text, file }) {
+  if (!graphOf(config, job) || !(file ?? text)) return null;
   const name = graphName(config, job.graph);
   const plain = text !== null && !/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(text);
-  const given = plain ? `--text='${text.replaceAll("'", "'\\''")}'` : `--input job-${job.job}.input`;
+  const given = plain ? `--text='${text.replaceAll("'", "'\\''")}'` : `--input ${file.download}`;
   const command = `hyperdust graph run --graph ${name} ${given} --json`;
   return card("Compute it yourself", h("p", null, "Exact integers give the same answer on every machine. ",
     job.trace_root ? "The trace root that this prints has to be the one that the provider revealed." : "Compare the trace root once it is revealed.",
-    !plain && link && [" Save ", link.cloneNode(true), " first."]), copyable(command));
+    !plain && [" Save ", file.cloneNode(true), " first."]), copyable(command));
 }
