@@ -9,11 +9,11 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from chain.errors import HyperdustError
 from hyperdust.paths import state_dir
@@ -173,16 +173,22 @@ def _weights() -> list[Finding]:
 
 def _backends() -> list[Finding]:
     try:
-        from hyperdust.graph import backends  # noqa: PLC0415  # a broken backend is a finding, not a crash
+        from pouw.backends import registry  # noqa: PLC0415  # a broken backend is a finding, not a crash
 
-        found: Mapping[str, Any] = backends()
+        found = registry.examine_backends()
     except (ImportError, HyperdustError) as error:
         return [Finding("backends", "fail", str(error), "make setup")]
-    findings = [Finding("backends", "ok", f"{name} passes its self-test") for name in found["available"]]
-    findings += [
-        Finding("backends", "warn", f"{name} is unavailable: {reason}") for name, reason in found["unavailable"].items()
-    ]
-    return findings or [Finding("backends", "fail", "none works on this machine", "make setup")]
+    findings = []
+    for name, reason in found:
+        if reason is None:
+            findings.append(Finding("backends", "ok", f"{name} passes its self-test"))
+        elif name in registry.EXTRAS and isinstance(reason, registry.BackendUnavailable):
+            findings.append(Finding("backends", "ok", f"not used, an extra: {reason}"))
+        else:
+            findings.append(Finding("backends", "warn", str(reason), "make setup"))
+    if all(reason is not None for _, reason in found):
+        findings.append(Finding("backends", "fail", "none works on this machine", "make setup"))
+    return findings
 
 
 def _ports(rpc_port: int) -> list[Finding]:

@@ -32,6 +32,10 @@ MAKERS: tuple[tuple[str, Callable[[], Backend]], ...] = (
 )
 
 
+EXTRAS = frozenset({"torch", "torch-cuda"})
+"""Backends that a machine does well without."""
+
+
 class BackendUnavailable(NodeFault):
     """A backend cannot serve on this machine; says why."""
 
@@ -61,15 +65,21 @@ def load_backend(name: str) -> Backend:
 
 def list_backends() -> tuple[list[str], dict[str, str]]:
     """Return (names that serve on this machine, name -> reason for the others)."""
-    available, unavailable = [], {}
+    found = examine_backends()
+    return [name for name, error in found if error is None], {name: str(error) for name, error in found if error}
+
+
+def examine_backends() -> tuple[tuple[str, BackendUnavailable | BackendWrong | None], ...]:
+    """Return each known backend with the reason why it does not serve."""
+    found: list[tuple[str, BackendUnavailable | BackendWrong | None]] = []
     for name, _ in MAKERS:
         try:
             load_backend(name)
         except (BackendUnavailable, BackendWrong) as error:
-            unavailable[name] = str(error)
+            found.append((name, error))
         else:
-            available.append(name)
-    return available, unavailable
+            found.append((name, None))
+    return tuple(found)
 
 
 def check_backend(backend: Backend) -> None:

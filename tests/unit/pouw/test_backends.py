@@ -67,3 +67,25 @@ def test_a_missing_core_names_the_way_to_build_it(monkeypatch):
 
     monkeypatch.setattr(registry, "MAKERS", (("native", missing),))
     assert registry.list_backends() == ([], {"native": "backend native: no core; `make setup` builds it"})
+
+
+def test_doctor_warns_of_what_is_needed_or_wrong_not_of_extras(monkeypatch):
+    from hyperdust.doctor import _backends
+
+    def absent():
+        raise ImportError("absent")
+
+    class Wrong(NumpyBackend):
+        def compute(self, rule, tensors, attributes):
+            return super().compute(rule, tensors, attributes) * 0
+
+    makers = (("native", absent), ("numpy", NumpyBackend), ("torch", absent), ("torch-cuda", Wrong))
+    monkeypatch.setattr(registry, "MAKERS", makers)
+    assert [(finding.verdict, finding.text.split(":")[0]) for finding in _backends()] == [
+        ("warn", "backend native"),
+        ("ok", "numpy passes its self-test"),
+        ("ok", "not used, an extra"),
+        ("warn", "backend numpy"),
+    ]
+    monkeypatch.setattr(registry, "MAKERS", (("native", absent),))
+    assert [finding.verdict for finding in _backends()] == ["warn", "fail"]
