@@ -1,6 +1,6 @@
 # Thin names for real commands; each sets up what it needs. ARGS passes options on: make devnet ARGS="--block-time 1"
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test devnet test lint lint-rust unit functional bench genesis
+.PHONY: help setup setup-test devnet test lint lint-rust unit functional bench bench-gas genesis
 
 BIN := .venv/bin
 ARGS ?=
@@ -49,6 +49,9 @@ functional: setup-test ## tests that start real processes
 
 bench: setup-test ## ratios against named peers, into benchmarks/results.json; ONLY=name for one
 	$(BIN)/python -m benchmarks.run $(if $(ONLY),--only $(ONLY))
+
+bench-gas: setup-test ## nanoseconds per gas of every native call, into docs/spec/precompiles.md
+	$(BIN)/python -m benchmarks.gas --write $(ARGS)
 
 genesis: setup-test ## compile the predeployed contracts, pin them in genesis/*.json
 	$(BIN)/python scripts/genesis.py

@@ -22,6 +22,8 @@ pub const BYTES_MAX: usize = 1 << 17;
 const ELEMENTS_MAX: usize = 1 << 31;
 const RANK_MAX: usize = 4;
 const ATTRIBUTES_MAX: usize = 16;
+/// Units of one element beside what is opened for it.
+const PER_ELEMENT: u64 = 16;
 
 /// What a call costs beyond its input's length, and what it does once that is paid.
 pub struct Plan<'a> {
@@ -41,8 +43,8 @@ pub enum Call {
 pub const CALLS: &[(&str, Call)] = &[
     ("opening", Call::Plain(opening::check)),
     ("operator", Call::Planned(operator)),
-    ("element", Call::Plain(element)),
-    ("proven_element", Call::Plain(opening::proven_element)),
+    ("element", Call::Planned(element)),
+    ("proven_element", Call::Planned(opening::proven_element)),
     ("ticket", Call::Plain(ticket::verify)),
     ("run_graph", Call::Planned(graph::run_graph)),
 ];
@@ -434,6 +436,13 @@ impl Place {
         })
     }
 
+    /// An element's computation grows with what is opened for it: a unit for each element.
+    fn work(&self, opened_bytes: usize) -> Vec<(usize, u64)> {
+        let size = self.types.first().map_or(1, |of| of.dtype.size());
+        let units = opened_bytes.div_ceil(size) as u64 + PER_ELEMENT;
+        vec![(usize::from(self.rule.code), units)]
+    }
+
     fn compute(&self, read: &mut Read) -> Option<i64> {
         let types: Vec<&Type> = self.types.iter().collect();
         let output = self.rule.output_type(&types, &self.attributes)?;
@@ -445,19 +454,24 @@ impl Place {
 }
 
 /// One element from the bytes of its windows, one behind the other -> int256.
-fn element(input: &[u8]) -> Option<Vec<u8>> {
+fn element(input: &[u8]) -> Option<Plan<'_>> {
     if input.len() > BYTES_MAX {
         return None;
     }
     let mut reader = Reader::new(input);
     let place = Place::read(&mut reader, |_| Some(()))?;
-    let value = place.compute(&mut |tensor, window| {
-        let dtype = place.types[tensor].dtype;
-        let size = window.size()?.checked_mul(dtype.size())?;
-        Some(Cow::Owned(decode(dtype, reader.take(size)?)))
-    })?;
-    reader.end()?;
-    Some(word(value))
+    Some(Plan {
+        work: place.work(reader.rest.len()),
+        run: Box::new(move || {
+            let value = place.compute(&mut |tensor, window| {
+                let dtype = place.types[tensor].dtype;
+                let size = window.size()?.checked_mul(dtype.size())?;
+                Some(Cow::Owned(decode(dtype, reader.take(size)?)))
+            })?;
+            reader.end()?;
+            Some(word(value))
+        }),
+    })
 }
 
 /// A call outside of the EVM, for tests and measurements: its work and its output, None for malformed input.

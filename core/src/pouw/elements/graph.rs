@@ -17,6 +17,8 @@ const SUBGRAPHS_MAX: usize = 64;
 const OPERATORS_MAX: usize = 128;
 /// Bytes of all operators' outputs together.
 const OUTPUTS_MAX: usize = 1 << 20;
+/// Units of an operator beside its own.
+const PER_OPERATOR: u64 = 64;
 const TENSORS_MAX: usize = 16;
 const ATTRIBUTES_MAX: usize = 16;
 const RANK_MAX: usize = 4;
@@ -254,7 +256,8 @@ impl Program {
                 .collect();
             // an operator reads all that it is given, whatever it makes of it
             let read: usize = types.iter().map(|of| of.elements()).sum();
-            let work = (step.rule.work)(&types, &step.attributes).saturating_add(read as u64);
+            let work = (step.rule.work)(&types, &step.attributes)
+                .saturating_add(read as u64 + PER_OPERATOR);
             (usize::from(step.rule.code), work)
         });
         each.collect()

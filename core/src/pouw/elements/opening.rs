@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::super::blake3_tree::{digest_of_range, sibling_count};
-use super::{BYTES_MAX, Place, Reader, Type, Window, decode, word};
+use super::{BYTES_MAX, Place, Plan, Reader, Type, Window, decode, word};
 
 const CHUNK: usize = 1024;
 
@@ -42,7 +42,7 @@ pub fn check(input: &[u8]) -> Option<Vec<u8>> {
 ///
 /// Behind each tensor's type stands its root; then for each tensor the number of its openings (u16) and those, by
 /// ascending chunk. They have to hold all that the element reads.
-pub fn proven_element(input: &[u8]) -> Option<Vec<u8>> {
+pub fn proven_element(input: &[u8]) -> Option<Plan<'_>> {
     if input.len() > BYTES_MAX {
         return None;
     }
@@ -69,12 +69,18 @@ pub fn proven_element(input: &[u8]) -> Option<Vec<u8>> {
         opened.push(parts);
     }
     reader.end()?;
-    let value = place.compute(&mut |tensor, window| {
-        let dtype = place.types[tensor].dtype;
-        let bytes = gather(&opened[tensor], window, dtype.size())?;
-        Some(Cow::Owned(decode(dtype, &bytes)))
-    })?;
-    Some(word(value))
+    let bytes = opened.iter().flatten().map(|part| part.bytes.len()).sum();
+    Some(Plan {
+        work: place.work(bytes),
+        run: Box::new(move || {
+            let value = place.compute(&mut |tensor, window| {
+                let dtype = place.types[tensor].dtype;
+                let bytes = gather(&opened[tensor], window, dtype.size())?;
+                Some(Cow::Owned(decode(dtype, &bytes)))
+            })?;
+            Some(word(value))
+        }),
+    })
 }
 
 /// The window's bytes; None if some were not opened.
