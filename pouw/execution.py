@@ -14,20 +14,16 @@ from chain.errors import Mismatch
 from chain.hashing import H
 from pouw.history import RowsSoFar
 from pouw.hypergraph import (
-    ROWS_SO_FAR,
-    STEP_ROWS,
     Constant,
-    History,
     Hypergraph,
     Operator,
-    Scan,
     SubgraphInput,
-    history_axis,
     input_types,
 )
 from pouw.operators.errors import WrongDtype, WrongShape
 from pouw.operators.rules import MATMUL, OperatorRule
 from pouw.operators.types import Tensor, TensorType
+from pouw.scan import ROWS_SO_FAR, STEP_ROWS, History, Scan, history_axis
 from pouw.trace import tensor_root
 
 MatmulHook = Callable[[int, Tensor, Tensor], Tensor]

@@ -15,19 +15,15 @@ from chain.hashing import H
 from pouw.hypergraph import (
     OPERATORS_MAX,
     PORTS_MAX,
-    ROWS_SO_FAR,
-    STEP_ROWS,
     SUBGRAPHS_MAX,
     SYMBOLS_MAX,
     Constant,
     GraphTooLarge,
-    History,
     Hypergraph,
     Operator,
     OperatorOutput,
     Port,
     Reference,
-    Scan,
     Subgraph,
     SubgraphInput,
     SubgraphOutput,
@@ -36,6 +32,7 @@ from pouw.hypergraph import (
 )
 from pouw.operators.rules import RULE_BY_CODE
 from pouw.operators.types import Dimension, TensorType
+from pouw.scan import ROWS_SO_FAR, STEP_ROWS, History, Scan
 from pouw.trace import UnknownDType, dtype_by_code
 
 Part = TypeVar("Part")

@@ -7,12 +7,12 @@ scan: a decoding loop over its top layer (ADR "scan"). Bytes are in `pouw/graph_
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from math import comb
 
 from chain.errors import Mismatch, OutOfRange
 from pouw.operators.errors import WrongShape
 from pouw.operators.rules import MATMUL, OperatorRule
 from pouw.operators.types import TensorType, Term
+from pouw.scan import ROWS_SO_FAR, STEP_ROWS, BadScan, History, Scan, bound_steps, history_axis
 from pouw.trace import INT32
 
 SYMBOLS_MAX = 4
@@ -20,8 +20,6 @@ PORTS_MAX = 64
 SUBGRAPHS_MAX = 256
 OPERATORS_MAX = 4096
 ELEMENTS_MAX = 2**31
-STEP_ROWS, ROWS_SO_FAR = "R", "H"
-"""Dimensions within a scan: rows of this step (the prompt's at step 0, then 1), and of all steps up to this one."""
 
 
 class DuplicateName(Mismatch):
@@ -38,10 +36,6 @@ class UnknownSymbol(Mismatch):
 
 class GraphTooLarge(OutOfRange):
     """A graph has more parts than its bounds allow."""
-
-
-class BadScan(Mismatch):
-    """A scan names tensors or symbols that do not fit it, or a history where there is none."""
 
 
 class SymbolOutOfRange(OutOfRange):
@@ -107,27 +101,6 @@ class SubgraphOutput:
 
     port: Port
     operator: int
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """A subgraph's input: the named tensor of all steps up to this one, joined along its dimension R."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """The one loop of a graph: its top layer runs once for each step. Step 0 reads the prompt, later ones one token."""
-
-    input: str
-    """The graph's input int32[symbol] that is the prompt; within a step int32[R]."""
-    output: str
-    """The tensor int32[1] that a step makes and the next one reads; all of them are the graph's output."""
-    stop: int
-    """The step whose output is this one is the last; -1 for none."""
-    limit: str
-    """The symbol that is the largest number of steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +172,7 @@ class Hypergraph:
         return sum(term.at(symbols) for term in _bounds(self, _collect(self, mining_only=False)))
 
     def macs_terms(self) -> tuple[tuple[int, tuple[int, int, int, int]], ...]:
-        """Return the MACs as a polynomial: (coefficient, exponent of each of the four symbols).
-
-        A scan of a prompt S and a limit T is bounded above: R becomes S + T, and R^a H^b (S + T)^(a + b), the sum over
-        all steps; H^b alone T (S + T)^b, and what is the same in each step is counted T times.
-        """
+        """Return the MACs as a polynomial: (coefficient, exponent of each of the four symbols); see `bound_steps`."""
         return _polynomial(self, _collect(self, mining_only=False))
 
     def mining_macs_terms(self) -> tuple[tuple[int, tuple[int, int, int, int]], ...]:
@@ -261,17 +230,6 @@ def input_types(graph: Hypergraph) -> dict[str, TensorType]:
     if graph.scan is not None and graph.scan.input in types:
         types[graph.scan.input] = TensorType(INT32, (STEP_ROWS,))
     return types
-
-
-def history_axis(name: str, tensor: TensorType) -> int:
-    """Return the dimension along which a tensor's steps are joined: its only R.
-
-    Raises:
-        BadScan: it has none or several, or already counts the rows so far.
-    """
-    if tensor.shape.count(STEP_ROWS) != 1 or ROWS_SO_FAR in tensor.shape:
-        raise BadScan(f"history of {name}", tensor, f"one dimension {STEP_ROWS}, none {ROWS_SO_FAR}")
-    return tensor.shape.index(STEP_ROWS)
 
 
 def check_graph(graph: Hypergraph) -> None:
@@ -340,6 +298,8 @@ def _check_scan(graph: Hypergraph, scan: Scan, largest: Mapping[str, int]) -> di
         raise BadScan("scan's input", prompt, "an input int32[symbol]")
     if scan.limit not in largest or scan.limit == prompt.shape[0]:
         raise BadScan("scan's limit", scan.limit, "a symbol that is not the prompt's")
+    if any(port.name == scan.output for port in graph.inputs):
+        raise BadScan("scan's output", scan.output, "a tensor that a subgraph makes")
     if graph.outputs != (scan.output,):
         raise BadScan("graph's outputs", graph.outputs, (scan.output,))
     if not -1 <= scan.stop < 2**31:
@@ -419,21 +379,10 @@ def _polynomial(graph: Hypergraph, terms: list[Term]) -> tuple[tuple[int, tuple[
 
 
 def _bounds(graph: Hypergraph, terms: list[Term]) -> list[Term]:
-    """Return terms in the graph's symbols that bound the sum of these over all steps."""
     if graph.scan is None:
         return terms
     prompt = next(port.type.shape[0] for port in graph.inputs if port.name == graph.scan.input)
-    bounds = []
-    for term in terms:
-        rows, so_far = term.symbols.count(STEP_ROWS), term.symbols.count(ROWS_SO_FAR)
-        others = [name for name in term.symbols if name not in {STEP_ROWS, ROWS_SO_FAR}]
-        if rows == 0:
-            others.append(graph.scan.limit)
-        degree = rows + so_far
-        for power in range(degree + 1):
-            powers = [str(prompt)] * power + [graph.scan.limit] * (degree - power)
-            bounds.append(Term(term.coefficient * comb(degree, power), tuple(sorted(others + powers))))
-    return bounds
+    return bound_steps(terms, str(prompt), graph.scan.limit)
 
 
 def _check_distinct(what: str, names: list[str]) -> None:

@@ -19,13 +19,11 @@ from pouw.compiler.tables import power_table
 from pouw.execution import Backend, run
 from pouw.hypergraph import (
     Constant,
-    History,
     Hypergraph,
     Operator,
     OperatorOutput,
     Port,
     Reference,
-    Scan,
     Subgraph,
     SubgraphInput,
     SubgraphOutput,
@@ -36,6 +34,7 @@ from pouw.operators.arithmetic import Int16
 from pouw.operators.linear import FACTOR_MAX
 from pouw.operators.rules import RULE_BY_NAME
 from pouw.operators.types import Tensor, TensorType
+from pouw.scan import History, Scan
 from pouw.trace import INT16, INT32, dtype_by_name, tensor_root
 
 LOG2_E = 1.4426950408889634

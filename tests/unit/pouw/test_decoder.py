@@ -33,11 +33,8 @@ from pouw.graph_encoding import (
     encode_top_layer,
 )
 from pouw.hypergraph import (
-    BadScan,
     GraphTooLarge,
-    History,
     Port,
-    Scan,
     Symbol,
     UnknownSymbol,
     UnknownTensor,
@@ -46,6 +43,7 @@ from pouw.hypergraph import (
 from pouw.operators import causal, decoder, sampling
 from pouw.operators.errors import TensorOutOfRange, WrongShape
 from pouw.operators.types import TensorType
+from pouw.scan import BadScan, History, Scan
 from pouw.trace import INT32
 
 SHAPE = LlamaShape(
@@ -243,6 +241,7 @@ def with_input(place, source):
         (replace(GREEDY, scan=replace(GREEDY.scan, input="other")), BadScan),
         (replace(GREEDY, scan=replace(GREEDY.scan, output="stream.0")), BadScan),
         (replace(GREEDY, scan=replace(GREEDY.scan, output="stream.0"), outputs=("stream.0",)), BadScan),
+        (replace(SAMPLED, scan=replace(SAMPLED.scan, output="seed"), outputs=("seed",)), BadScan),
         (replace(GREEDY, scan=replace(GREEDY.scan, limit="U")), BadScan),
         (replace(GREEDY, scan=replace(GREEDY.scan, limit="S")), BadScan),
         (replace(GREEDY, scan=replace(GREEDY.scan, stop=-2)), Invalid),
