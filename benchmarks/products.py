@@ -1,21 +1,19 @@
 """int8 x int8 -> int32: the native product, weights packed once, against torch's and onnxruntime's.
 
-Same threads (RAYON_NUM_THREADS), rounds interleaved, the best of each in wall time. Each peer is compared with the
-exact product first: one that is wrong on this machine is no peer.
+Same threads and clock as in `minilm.py`, rounds interleaved, the best of each. Each peer is compared with the exact
+product first: one that is wrong on this machine is no peer.
 """
 
-import os
 from collections.abc import Callable
 
 import numpy as np
 from hyperdust_core import PackedWeights
 
-from benchmarks.minilm import best_of
+from benchmarks.minilm import THREADS, best_of
 from benchmarks.skip import Skipped
 
 Row = dict[str, object]
 Product = Callable[[], np.ndarray]
-THREADS = int(os.environ.get("RAYON_NUM_THREADS") or os.cpu_count() or 1)
 SHAPES = ((512, 384, 1536), (1024, 1024, 1024), (2048, 2048, 2048))
 ROUNDS = 15
 
