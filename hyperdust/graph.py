@@ -332,6 +332,8 @@ def check(name: str) -> dict[str, float | int]:
     available, _ = list_backends()
     backend = load_backend(available[0]) if available else NumpyBackend()
     if loaded.compiled is not None:
+        for evaluation in loaded.compiled.evaluations:
+            folder.check_memory(loaded.graph, symbols_of(loaded.graph, evaluation.inputs), _memory_max())
         return asdict(measure_fidelity(loaded.graph, loaded.constants, loaded.compiled.evaluations, backend))
     if graph_text.is_text(loaded.graph):
         return graph_text.check(loaded.files, loaded.graph, loaded.constants, backend)

@@ -11,6 +11,7 @@ from hyperdust import compile as c
 from hyperdust import graph as g
 from hyperdust.cli.app import run as command
 from hyperdust.compile_show import report_table
+from pouw.backends.registry import list_backends
 from pouw.compiler import export
 from pouw.compiler import folder as f
 from pouw.compiler.hf import UnknownConfig, load_bert, read_config
@@ -368,3 +369,9 @@ def test_vision_settings_are_checked(tmp_path):
     (source / "preprocessor_config.json").write_text('{"image_std": [0, 0, 0]}')
     with pytest.raises(UnknownConfig, match="image_std"):
         load_vit(source)
+
+
+def test_every_backend_makes_one_trace(compiled):
+    out, _ = compiled
+    usable = {*list_backends()[0], "numpy"}
+    assert len({g.run(str(out), backend=backend)["trace_root"] for backend in usable}) == 1

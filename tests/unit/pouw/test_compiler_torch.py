@@ -8,6 +8,7 @@ import pytest
 
 from hyperdust import compile as c
 from hyperdust import graph as g
+from pouw.backends.registry import list_backends
 from pouw.compiler import export
 
 torch = pytest.importorskip("torch", reason="torch is an extra: pip install 'hyperdust[compile]'")
@@ -100,8 +101,8 @@ def test_modules_stay_close_and_dynamic(name, tmp_path):
     options = c.Options(name, tmp_path)
     report = c._finish(options, name, exported.program, exported.inputs, exported.expected, lambda *_: None)
     assert report["fidelity"]["cosine_min"] > 0.999
-    one, numpy = (g.run(str(tmp_path), backend=backend) for backend in ("numpy", "numpy"))
-    assert one["trace_root"] == numpy["trace_root"]
+    usable = {*list_backends()[0], "numpy"}
+    assert len({g.run(str(tmp_path), backend=backend)["trace_root"] for backend in usable}) == 1
 
 
 def write_module(folder, source):
