@@ -9,18 +9,17 @@ from hyperdust.node.foreign_blocks import encode_ethereum_block
 from hyperdust.node.rpc import shapes
 from hyperdust.node.rpc.backend import Request
 from hyperdust.node.rpc.blocks import FullBlock
-from hyperdust.node.rpc.errors import InvalidParams, ServerError
+from hyperdust.node.rpc.errors import ServerError
 from hyperdust.node.rpc.eth_blocks import get_raw_transaction_by_hash
 from hyperdust.node.rpc.eth_call import prepare
 from hyperdust.node.rpc.parameters import (
     LATEST,
-    BlockOverrides,
     BlockReference,
     CallRequest,
     Hash,
-    StateOverrides,
     TracerOptions,
 )
+from hyperdust.node.rpc.parsing import parse_block_overrides, parse_state_overrides
 from hyperdust.node.rpc.shapes import Json
 
 _STRUCT_LOGS = TracerOptions(None, {})
@@ -96,11 +95,9 @@ def trace_call(
 ) -> object:
     """What a message would do."""
     inner = dict(tracer.options)
-    overrides = inner.pop("stateOverrides", None)
-    block_overrides = inner.pop("blockOverrides", None)
-    if overrides is not None or block_overrides is not None:
-        raise InvalidParams("overrides are not supported by debug_traceCall; use eth_call")
-    trial = prepare(request, transaction, block, StateOverrides(), BlockOverrides())
+    overrides = parse_state_overrides(inner.pop("stateOverrides", None))
+    block_overrides = parse_block_overrides(inner.pop("blockOverrides", None))
+    trial = prepare(request, transaction, block, overrides, block_overrides)
     try:
         result = trial.run(trace=_engine_config(TracerOptions(tracer.tracer, inner)))
     except (Invalid, ValueError) as error:

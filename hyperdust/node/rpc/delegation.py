@@ -8,15 +8,21 @@ import rlp
 from eth_keys.datatypes import Signature
 from eth_keys.exceptions import BadSignature, ValidationError
 
-from chain.engine import AccountOverride
+from chain.engine import AccountOverride, CallResult
 from chain.hashing import keccak256
+from chain.state import decode_account
 from hyperdust.node.contracts import State
 from hyperdust.node.rpc.eth_state import load_account, load_code
 from hyperdust.node.rpc.parameters import Authorization
 
 GAS_PER_AUTHORIZATION: Final = 25_000  # EIP-7702: PER_EMPTY_ACCOUNT_COST, part of a transaction's intrinsic gas
+_REFUND_PER_EXISTING: Final = 12_500  # EIP-7702: less PER_AUTH_BASE_COST
+_REFUND_QUOTIENT: Final = 5  # EIP-3529
 DELEGATION: Final = b"\xef\x01\x00"
 _HALF_ORDER: Final = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0  # secp256k1 n // 2
+
+
+EMPTY_ACCOUNT: Final = decode_account(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +31,33 @@ class _Account:
     code: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Delegated:
+    """What authorizations cost, which a message without them does not pay in the engine."""
+
+    gas: int = 0
+    """Paid before anything runs."""
+    refund: int = 0
+    """For accounts that exist already."""
+
+    def settle(self, result: CallResult) -> CallResult:
+        """The result of the message with what its authorizations cost. Source: EIP-7702, EIP-3529."""
+        if not self.gas:
+            return result
+        spent = result.gas_used + result.gas_refunded + self.gas
+        refunded = min(result.gas_refunded + self.refund, spent // _REFUND_QUOTIENT)
+        return replace(result, gas_used=spent - refunded, gas_refunded=refunded)
+
+
 def delegate(
     overrides: dict[bytes, AccountOverride],
     authorizations: Sequence[Authorization],
     state: State,
     sender: bytes,
     chain_id: int,
-) -> None:
-    """Add what valid authorizations do to `overrides`; invalid ones do nothing, as in a transaction."""
+) -> Delegated:
+    """Add what valid authorizations do to `overrides`; invalid ones do nothing but cost, as in a transaction."""
+    refund = 0
     for authorization in authorizations:
         authority = _recover(authorization)
         if authority is None or authorization.chain_id not in {0, chain_id}:
@@ -44,7 +69,10 @@ def delegate(
             continue
         code = DELEGATION + authorization.address if any(authorization.address) else b""
         nonce = account.nonce if authority == sender else account.nonce + 1
+        if authority in overrides or load_account(state, authority) != EMPTY_ACCOUNT:
+            refund += _REFUND_PER_EXISTING
         overrides[authority] = replace(overrides.get(authority, AccountOverride()), code=code, nonce=nonce)
+    return Delegated(GAS_PER_AUTHORIZATION * len(authorizations), refund)
 
 
 def _current(overrides: dict[bytes, AccountOverride], state: State, address: bytes) -> _Account:

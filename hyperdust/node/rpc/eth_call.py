@@ -1,7 +1,7 @@
 """eth_*: trying a message on a block's state: call, gas estimate, access list."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from chain import engine
@@ -12,7 +12,7 @@ from hyperdust.node.contracts import State
 from hyperdust.node.rpc import shapes
 from hyperdust.node.rpc.backend import Request
 from hyperdust.node.rpc.blob_fees import prepare_blob_fees
-from hyperdust.node.rpc.delegation import GAS_PER_AUTHORIZATION, delegate
+from hyperdust.node.rpc.delegation import Delegated, delegate
 from hyperdust.node.rpc.errors import InvalidParams, Reverted, ServerError
 from hyperdust.node.rpc.eth_state import load_account, load_code
 from hyperdust.node.rpc.parameters import (
@@ -45,8 +45,8 @@ class Trial:
     state: State
     overrides: Mapping[bytes, engine.AccountOverride]
     precompiles: Sequence[Precompile]
-    authorization_gas: int = 0
-    """What authorizations cost before anything runs; their effect is in `overrides`, since messages carry none."""
+    delegated: Delegated = field(default_factory=Delegated)
+    """What authorizations cost; their effect is in `overrides`, since messages carry none."""
 
     def run(self, gas: int | None = None, trace: str | None = None) -> CallResult:
         """Try the message, with another gas limit where one is given.
@@ -54,15 +54,19 @@ class Trial:
         Raises:
             TransactionInvalid, NodeFault
         """
-        message = self.message if gas is None else replace(self.message, gas=gas)
-        return engine.call(
+        result = engine.call(
             self.environment,
-            message,
+            self.message_with(self.message.gas if gas is None else gas),
             self.state.read_many,
             overrides=self.overrides,
             precompiles=self.precompiles,
             trace=trace,
         )
+        return self.delegated.settle(result)
+
+    def message_with(self, gas: int) -> CallMessage:
+        """The message with a gas limit, less what its authorizations take of that."""
+        return replace(self.message, gas=max(gas - self.delegated.gas, 0))
 
 
 def prepare(
@@ -101,11 +105,10 @@ def prepare(
     )
     precompiles = move_precompiles(overrides, environment, rules.precompiles)
     changed = engine_overrides(overrides)
-    delegate(changed, call.authorizations, state, call.sender, environment.chain_id)
+    delegated = delegate(changed, call.authorizations, state, call.sender, environment.chain_id)
     if fees.credit:
         credit_sender(changed, state, call.sender, fees.credit)
-    authorization_gas = GAS_PER_AUTHORIZATION * len(call.authorizations)
-    return Trial(fees.environment, message, state, changed, precompiles, authorization_gas)
+    return Trial(fees.environment, message, state, changed, precompiles, delegated)
 
 
 def credit_sender(overrides: dict[bytes, engine.AccountOverride], state: State, sender: bytes, amount: int) -> None:
@@ -185,15 +188,15 @@ def estimate_gas(
 ) -> str:
     """The gas limit that a transaction needs; at most 1.5 % too high."""
     trial = prepare(request, transaction, block, overrides, block_overrides)
-    high = _highest_gas(request, trial, transaction) - trial.authorization_gas
+    high = _highest_gas(request, trial, transaction)
     if _is_transfer(trial) and high >= _TRANSFER_GAS and _succeeds(trial, _TRANSFER_GAS):
         return shapes.quantity(_TRANSFER_GAS)
-    return shapes.quantity(_search_gas(request, trial, high) + trial.authorization_gas)
+    return shapes.quantity(_search_gas(request, trial, high))
 
 
 def _is_transfer(trial: Trial) -> bool:
     message = trial.message
-    if message.data or message.access_list or trial.authorization_gas or message.to is None:
+    if message.data or message.access_list or trial.delegated.gas or message.to is None:
         return False
     overridden = trial.overrides.get(message.to)
     if overridden is not None and overridden.code is not None:
@@ -273,7 +276,7 @@ def access_list(
     try:
         entries, gas_used, error = create_access_list(
             trial.environment,
-            replace(trial.message, gas=gas),
+            trial.message_with(gas),
             trial.state.read_many,
             overrides=trial.overrides,
             precompiles=trial.precompiles,
@@ -285,7 +288,7 @@ def access_list(
             {"address": shapes.data(address), "storageKeys": [shapes.data(slot) for slot in slots]}
             for address, slots in entries
         ],
-        "gasUsed": shapes.quantity(gas_used),
+        "gasUsed": shapes.quantity(gas_used + trial.delegated.gas),
     }
     if error is not None:
         result["error"] = error

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import rlp
@@ -13,7 +13,7 @@ from chain.hashing import keccak256
 from hyperdust.node.contracts import State
 from hyperdust.node.rpc.blob_fees import prepare_blob_fees
 from hyperdust.node.rpc.blocks import Log
-from hyperdust.node.rpc.delegation import GAS_PER_AUTHORIZATION, delegate
+from hyperdust.node.rpc.delegation import delegate
 from hyperdust.node.rpc.eth_call import credit_sender
 from hyperdust.node.rpc.parameters import Authorization, CallRequest
 
@@ -133,16 +133,15 @@ def run_call(world: World, transaction: Unsigned, call: CallRequest, state: Stat
     blobs = len(transaction.blob_hashes)
     fees = prepare_blob_fees(world.environment, world.blob_base_fee, blobs, cap, validates=world.validates)
     overrides: dict[bytes, engine.AccountOverride] = {}
-    delegate(overrides, call.authorizations, state, call.sender, world.environment.chain_id)
+    delegated = delegate(overrides, call.authorizations, state, call.sender, world.environment.chain_id)
     if fees.credit:
         credit_sender(overrides, state, call.sender, fees.credit)
-    signing_gas = GAS_PER_AUTHORIZATION * len(call.authorizations)
     message = CallMessage(
         sender=transaction.sender,
         to=transaction.to,
         data=transaction.data,
         value=transaction.value,
-        gas=max(transaction.gas_limit - signing_gas, 0),
+        gas=max(transaction.gas_limit - delegated.gas, 0),
         gas_price=transaction.max_fee_per_gas,
         max_priority_fee=None if transaction.type == _LEGACY else transaction.max_priority_fee_per_gas,
         access_list=transaction.access_list,
@@ -169,7 +168,7 @@ def run_call(world: World, transaction: Unsigned, call: CallRequest, state: Stat
             trace=_CALL_TRACER,
         )
         logs = tuple(_logs_with_transfers(json.loads(traced.trace or "{}")))
-    return Ran(replace(result, gas_used=result.gas_used + signing_gas), writes, state_root, logs)
+    return Ran(delegated.settle(result), writes, state_root, logs)
 
 
 def _logs_with_transfers(frame: Mapping[str, Any]) -> list[Log]:

@@ -256,6 +256,8 @@ class _Simulated:
                 raise SimulationRefused(
                     _OTHER_RULE_CODE, f"chainId does not match node's (have={call.chain_id}, want={chain_id})"
                 )
+            if call.gas_price is None and field_count_of(self._header) < LONDON_FIELDS:
+                call = replace(call, gas_price=0)  # noqa: PLW2901 - there is no other kind of price yet
             transaction = make_transaction(call, nonce, gas, chain_id)
             try:
                 if world.validates:
