@@ -2,21 +2,23 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import rlp
 
 from chain import engine
-from chain.engine import BlockEnvironment, CallMessage, CallResult, Precompile
+from chain.engine import AccountOverride, BlockEnvironment, CallMessage, CallResult, Precompile
 from chain.hashing import keccak256
 from hyperdust.node.contracts import State
 from hyperdust.node.rpc.blob_fees import prepare_blob_fees
 from hyperdust.node.rpc.blocks import Log
 from hyperdust.node.rpc.delegation import delegate
 from hyperdust.node.rpc.eth_call import credit_sender
+from hyperdust.node.rpc.eth_state import load_account
 from hyperdust.node.rpc.parameters import Authorization, CallRequest
 
+MAX_NONCE: Final = (1 << 64) - 1  # EIP-2681
 _TRANSFER_ADDRESS: Final = b"\xee" * 20  # where geth lets transfers of ether log from
 _TRANSFER_TOPIC: Final = keccak256(b"Transfer(address,address,uint256)")
 _CALL_TRACER: Final = json.dumps({"tracer": "callTracer", "tracerConfig": {"withLog": True}})
@@ -132,10 +134,14 @@ def run_call(world: World, transaction: Unsigned, call: CallRequest, state: Stat
     cap = transaction.max_fee_per_blob_gas
     blobs = len(transaction.blob_hashes)
     fees = prepare_blob_fees(world.environment, world.blob_base_fee, blobs, cap, validates=world.validates)
-    overrides: dict[bytes, engine.AccountOverride] = {}
+    overrides: dict[bytes, AccountOverride] = {}
     delegated = delegate(overrides, call.authorizations, state, call.sender, world.environment.chain_id)
     if fees.credit:
         credit_sender(overrides, state, call.sender, fees.credit)
+    wraps = not world.validates and load_account(state, call.sender).nonce == MAX_NONCE
+    if wraps:
+        known = overrides.get(call.sender, AccountOverride())
+        overrides[call.sender] = replace(known, nonce=MAX_NONCE - 1)
     message = CallMessage(
         sender=transaction.sender,
         to=transaction.to,
@@ -147,7 +153,7 @@ def run_call(world: World, transaction: Unsigned, call: CallRequest, state: Stat
         access_list=transaction.access_list,
         blob_hashes=transaction.blob_hashes,
         max_fee_per_blob_gas=fees.cap,
-        nonce=transaction.nonce,
+        nonce=MAX_NONCE - 1 if wraps else transaction.nonce,
     )
     (result,), writes, state_root = engine.simulate(
         fees.environment,
@@ -157,6 +163,15 @@ def run_call(world: World, transaction: Unsigned, call: CallRequest, state: Stat
         precompiles=world.precompiles,
         validates=world.validates,
     )
+    settled = delegated.settle(result)
+    owed = (settled.gas_used - result.gas_used) * transaction.max_fee_per_gas
+    if wraps or owed:
+        written = State(state.header, over(state.read_many, dict(writes)))
+        changes = _corrections(world.environment, transaction, written, settled.gas_used - result.gas_used)
+        if wraps:  # geth lets it start anew where nothing is validated
+            changes[call.sender] = replace(changes.get(call.sender, AccountOverride()), nonce=0)
+        _, more, state_root = engine.simulate(world.environment, (), written.read_many, overrides=changes)
+        writes = (*writes, *more)
     logs = tuple(Log(log.address, log.topics, log.data) for log in result.logs)
     if world.traces_transfers:
         traced = engine.call(
@@ -168,7 +183,34 @@ def run_call(world: World, transaction: Unsigned, call: CallRequest, state: Stat
             trace=_CALL_TRACER,
         )
         logs = tuple(_logs_with_transfers(json.loads(traced.trace or "{}")))
-    return Ran(delegated.settle(result), writes, state_root, logs)
+    return Ran(settled, writes, state_root, logs)
+
+
+def _corrections(
+    environment: BlockEnvironment, transaction: Unsigned, written: State, gas: int
+) -> dict[bytes, AccountOverride]:
+    """Who pays for gas that the engine did not count, and who gets the tip."""
+    tip = min(transaction.max_priority_fee_per_gas, transaction.max_fee_per_gas - environment.base_fee)
+    price = environment.base_fee + tip
+    if not gas or not transaction.max_fee_per_gas:
+        return {}
+    changes = {transaction.sender: -gas * price}
+    changes[environment.coinbase] = changes.get(environment.coinbase, 0) + gas * tip
+    balances = {address: load_account(written, address).balance + change for address, change in changes.items()}
+    return {address: AccountOverride(balance=max(balance, 0)) for address, balance in balances.items()}
+
+
+def over(below: engine.ReadMany, written: Mapping[bytes, bytes | None]) -> engine.ReadMany:
+    """Reads what was written, and below it what was there."""
+    if not written:
+        return below
+
+    def read_many(keys: Sequence[bytes]) -> list[bytes | None]:
+        missing = [key for key in keys if key not in written]
+        found = dict(zip(missing, below(missing), strict=True)) if missing else {}
+        return [written[key] if key in written else found[key] for key in keys]
+
+    return read_many
 
 
 def _logs_with_transfers(frame: Mapping[str, Any]) -> list[Log]:

@@ -43,10 +43,9 @@ from hyperdust.node.rpc.list_root import compute_list_root
 from hyperdust.node.rpc.parameters import LATEST, BlockOverrides, BlockReference, SimulatedBlock, Simulation
 from hyperdust.node.rpc.precompile_moves import move_precompiles
 from hyperdust.node.rpc.shapes import Json
-from hyperdust.node.rpc.simulated_calls import Ran, Unsigned, World, make_transaction, run_call
+from hyperdust.node.rpc.simulated_calls import MAX_NONCE, Ran, Unsigned, World, make_transaction, over, run_call
 
 _MAX_BLOCKS: Final = 256  # geth's
-_MAX_NONCE: Final = (1 << 64) - 1  # EIP-2681
 _BEACON_ROOTS: Final = bytes.fromhex("000f3df6d732807ef1319fb7b8bb8522d0beac02")  # EIP-4788
 _HISTORY: Final = bytes.fromhex("0000f90827f1c53a10cb7a02335b175320002935")  # EIP-2935
 _CLOSING: Final = (
@@ -198,7 +197,7 @@ class _Simulated:
         )
 
     def _write(self, writes: engine.Writes) -> None:
-        self._state = State(self._header, _over(self._state.read_many, dict(writes)))
+        self._state = State(self._header, over(self._state.read_many, dict(writes)))
 
     def _has_code(self, address: bytes) -> bool:
         return bool(load_code(self._state, address))
@@ -313,7 +312,7 @@ def _check_sender(sender: bytes, nonce: int, state: State) -> None:
         raise NonceTooLow(nonce, expected)
     if nonce > expected:
         raise NonceTooHigh(nonce, expected)
-    if nonce >= _MAX_NONCE:
+    if nonce >= MAX_NONCE:
         raise NonceOverflow
     code = load_code(state, sender)
     if code and code[:3] != DELEGATION:
@@ -364,20 +363,8 @@ def _call_json(outcome: CallResult, logs: Sequence[Json]) -> Json:
     return call
 
 
-def _over(below: engine.ReadMany, written: Mapping[bytes, bytes | None]) -> engine.ReadMany:
-    if not written:
-        return below
-
-    def read_many(keys: Sequence[bytes]) -> list[bytes | None]:
-        missing = [key for key in keys if key not in written]
-        found = dict(zip(missing, below(missing), strict=True)) if missing else {}
-        return [written[key] if key in written else found[key] for key in keys]
-
-    return read_many
-
-
 def _with_hash(below: engine.ReadMany, header: Header) -> engine.ReadMany:
-    return _over(below, {b"h" + header.number.to_bytes(8, "big"): header.hash})
+    return over(below, {b"h" + header.number.to_bytes(8, "big"): header.hash})
 
 
 def _bloom(logs: Iterable[engine.Log]) -> bytes:
