@@ -17,7 +17,7 @@ import numpy as np
 
 from chain.errors import NodeFault
 from pouw.backends.reference import NumpyBackend
-from pouw.backends.registry import list_backends, load_backend
+from pouw.backends.registry import BackendUnavailable, BackendWrong, load_backend
 from pouw.compiler.assemble import clean_name
 from pouw.compiler.export import export_module, import_torch
 from pouw.compiler.folder import Evaluation, ModelFolder, read_image, read_tokenizer, to_integers, write_model
@@ -290,8 +290,10 @@ def read_texts(path: Path) -> list[str]:
 
 
 def _backend() -> Backend:
-    available, _ = list_backends()
-    return load_backend(available[0]) if available else NumpyBackend()
+    try:
+        return load_backend("native")
+    except (BackendUnavailable, BackendWrong):
+        return NumpyBackend()  # slower, and the same to the bit
 
 
 def _finish(
