@@ -8,12 +8,14 @@ import pytest
 import trio
 
 from chain.params import DEVNET_CHAIN_IDS
+from hyperdust import devnet, devnet_folder
 from hyperdust.explorer import proxy as proxying
 from hyperdust.explorer.app import HEADERS, ExplorerConfig, build_application
 from hyperdust.explorer.errors import BadAddress, BadRequest, FaucetFailed, MethodRefused, TooSoon
 from hyperdust.explorer.faucet import ADDRESS_PAUSE_S, WINDOW_PAYMENTS, Faucet, Limits, parse_address
 from hyperdust.explorer.files import load_pages
 from hyperdust.explorer.proxy import ALLOWED, BATCH, BODY_BYTES, Proxy, check_request
+from hyperdust.wallet import role_key
 
 CONFIG = ExplorerConfig("http://node.invalid", "http://public.invalid", "127.0.0.1", 1, None)
 ADDRESS = "0x" + "11" * 20
@@ -320,7 +322,6 @@ def test_a_payment_that_failed_does_not_count():
 def test_the_faucet_pays_on_devnets_alone(monkeypatch):
     from hyperdust import rpc_client
     from hyperdust.explorer.faucet import Payer
-    from hyperdust.wallet import role_key
 
     chain_ids = iter([1, DEVNET_CHAIN_IDS.start - 1, DEVNET_CHAIN_IDS.stop, DEVNET_CHAIN_IDS.start])
     sent = []
@@ -339,3 +340,40 @@ def test_the_faucet_pays_on_devnets_alone(monkeypatch):
             pay()
     assert pay() == "0x12"
     assert sent == [(role_key(19).address, b"\x11" * 20, 10**17)]
+
+
+def devnet_config(tmp_path, *, explorer):
+    return devnet.DevnetConfig(tmp_path, 9000, None, None, None, 1, demo=False, fresh=False, explorer=explorer)
+
+
+def test_the_devnet_starts_it_last_beside_the_other_ports(tmp_path):
+    ports = devnet.Ports(9000)
+    assert ports.named["explorer"] == 9004
+    *_, role = devnet._roles(devnet_config(tmp_path, explorer=True), {"spacing_s": 1}, ports)
+    assert (role.kind, role.environment) == ("explorer", {"HYPERDUST_FAUCET_KEY": "0x" + bytes(role_key(19).key).hex()})
+    assert "--faucet-key" not in role.command  # others may read command lines
+
+
+def test_a_devnet_may_leave_it_out(tmp_path):
+    ports = devnet.Ports(9000, with_explorer=False)
+    assert "explorer" not in ports.named
+    roles = devnet._roles(devnet_config(tmp_path, explorer=False), {"spacing_s": 1}, ports)
+    assert "explorer" not in {role.kind for role in roles}
+
+
+def test_a_taken_port_of_it_is_named(monkeypatch):
+    def bind(_self, address):
+        if address[1] == 9004:
+            raise OSError
+
+    monkeypatch.setattr(devnet.socket.socket, "bind", bind)
+    monkeypatch.setattr(devnet, "_owner", lambda _port: "")
+    with pytest.raises(devnet.PortTaken, match=r"port 9004 \(explorer\) is taken"):
+        devnet.check_ports(devnet.Ports(9000).named)
+    devnet.check_ports(devnet.Ports(9000, with_explorer=False).named)
+
+
+def test_the_faucets_account_is_funded_by_genesis():
+    table = json.loads(devnet_folder.TEMPLATE.read_text(encoding="utf-8"))
+    funded = {address.lower(): int(account["balance"]) for address, account in table["alloc"].items()}
+    assert funded[role_key(19).address.lower()] == 10 * 10**18

@@ -51,7 +51,7 @@ export function product({ m, n, k, tile: [row, column] }) {
   const bandY = Math.min(y + M - bandHeight, y + (M * row * TILE) / m), bandX = Math.min(x + N - bandWidth, x + (N * column * TILE) / n);
   const said = `A, ${m} by ${k}, times B, ${k} by ${n}: the tile at rows ${row * TILE} to ${row * TILE + 15}, columns ${column * TILE} to ${column * TILE + 15} won`;
   const middle = { "text-anchor": "middle" };
-  return s("svg", { class: "product", role: "img", "aria-label": said, viewBox: `0 0 ${x + N + 30} ${y + M + 24}` }, s("title", null, said),
+  return s("svg", { class: "product", role: "img", "aria-label": said, width: Math.min(480, 1.5 * (x + N + 30)), viewBox: `0 0 ${x + N + 30} ${y + M + 24}` }, s("title", null, said),
     s("rect", { class: "matrix", x, y: top, width: N, height: K }), s("rect", { class: "band", x: bandX, y: top, width: bandWidth, height: K }),
     s("rect", { class: "matrix", x: left, y, width: K, height: M }), s("rect", { class: "band", x: left, y: bandY, width: K, height: bandHeight }),
     s("rect", { class: "matrix", x, y, width: N, height: M }),

@@ -127,7 +127,7 @@ async function showJobs(state, total) {
   const waiting = numbers.filter((job) => !["final", "refunded"].includes(state.jobRows.get(job)?.status));
   for (const job of await loadJobs(config, waiting)) {
     if (!job || state.jobRows.get(job.job)?.status === job.status) continue;
-    state.jobRows.set(job.job, { status: job.status, element: row(JOB_COLUMNS, [h("strong", null, jobLink(job.job)), pill(job.status), graphLink(config, job.graph), preview(job, await answerWords(config, job)), coins(job.record.fee)]) });
+    state.jobRows.set(job.job, { status: job.status, element: row(JOB_COLUMNS, [h("strong", { class: "even" }, jobLink(job.job)), pill(job.status), graphLink(config, job.graph), preview(job, await answerWords(config, job)), coins(job.record.fee)]) });
   }
   reconcile(jobs.querySelector("tbody"), numbers.map((job) => state.jobRows.get(job)?.element).filter(Boolean));
 }
