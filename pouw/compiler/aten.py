@@ -1,178 +1,15 @@
 """What each ATen operator means on matrices: the table that `export.py` looks operators up in."""
 
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pouw.compiler.program import Float, Node, UnmappableOperator
-
-Columns = NDArray[np.int64]
-NOT_MODELS = re.compile(r"[/\\](site-packages|dist-packages)[/\\]torch[/\\]|[/\\]pouw[/\\]compiler[/\\]")
-FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in \S+\n\s*(?P<code>[^\n]*)')
-
-
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    """A view of a node's value."""
-
-    node: int
-    columns: Columns
-    """For each position of the axes but `rows`: the node's column."""
-    rows: int | None
-    """Which axis of the view counts rows; None: one row, no axis."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ids:
-    """Token ids, an input."""
-
-    node: int
-
-
-@dataclass(frozen=True, slots=True)
-class RowTable:
-    """A constant of which each row takes its own entry: positions."""
-
-    table: Any
-    """torch tensor [rows] or [rows, width]."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """queries @ keys, scaled, perhaps under a softmax: half an attention."""
-
-    queries: Matrix
-    keys: Matrix
-    scale: float
-    softmax: bool = False
-
-
-class Translation:
-    """The program in work and what each node of the exported graph became."""
-
-    def __init__(self, torch: Any, rows_max: int) -> None:
-        self.torch = torch
-        self.rows_max = rows_max
-        self.fixed_rows: int | None = None
-        self.nodes: list[Node] = []
-        self.widths: list[int] = []
-        self.single: list[bool] = []
-        """For each node whether it has one row only, behind a mean."""
-        self.values: dict[Any, Any] = {}
-        self.origin = ""
-        self.block = "main"
-        self.label = ""
-        self._parts: dict[tuple[int, bytes], int] = {}
-
-    def locate(self, node: Any) -> None:
-        """Note the source line and the block of a node of the exported graph."""
-        frames = list(FRAME.finditer(node.meta.get("stack_trace") or ""))
-        own = [frame for frame in frames if not NOT_MODELS.search(frame["file"])] or frames
-        self.origin = f"{own[-1]['file']}:{own[-1]['line']}: {own[-1]['code'].strip()}" if own else node.name
-        self.block, self.label = "main", node.name
-        for path, kind in (node.meta.get("nn_module_stack") or {}).values():
-            names = path.split(".")
-            numbered = [place for place, name in enumerate(names) if name.isdigit()]
-            leaf = str(kind).startswith(
-                ("torch.nn.modules.linear", "torch.nn.modules.activation.", "torch.nn.modules.norm")
-            )
-            if numbered and not (leaf and numbered[0] == len(names) - 1):
-                self.block = ".".join(names[: numbered[0] + 1])
-            self.label = path or node.name
-
-    def refuse(self, operator: str, reason: str) -> UnmappableOperator:
-        """Return the error that names an operator and where the model uses it."""
-        return UnmappableOperator(f"aten.{operator}", reason, self.origin)
-
-    def arguments(self, given: Any) -> Any:
-        """Return arguments with nodes replaced by their values."""
-        if isinstance(given, Mapping):
-            return {name: self.arguments(value) for name, value in given.items()}
-        if isinstance(given, (list, tuple)):
-            return [self.arguments(value) for value in given]
-        return self.values[given] if isinstance(given, self.torch.fx.Node) else given
-
-    def is_constant(self, given: Any) -> bool:
-        """Whether an argument depends on no input, not even through a size."""
-        if isinstance(given, Mapping):
-            return all(self.is_constant(value) for value in given.values())
-        if isinstance(given, (list, tuple)):
-            return all(self.is_constant(value) for value in given)
-        return not isinstance(
-            given, (Matrix, Ids, RowTable, Scores, self.torch.SymInt, self.torch.SymFloat, self.torch.SymBool)
-        )
-
-    def add(self, kind: str, width: int, *sources: int, single: bool = False, **rest: Any) -> int:
-        """Append a node of the program and return its index."""
-        self.nodes.append(Node(kind, self.label, sources, block=self.block, origin=self.origin, **rest))
-        self.widths.append(width)
-        self.single.append(single)
-        return len(self.nodes) - 1
-
-    def input(self, node: Any, rows: int) -> None:
-        """Declare an input of the module."""
-        value = node.meta["val"]
-        self.label, self.block = node.name, "main"
-        size = value.shape[rows]
-        if isinstance(size, self.torch.SymInt):
-            low_high = node.meta["val"].fake_mode.shape_env.bound_sympy(size.node.expr)
-            if str(low_high.upper).isdigit():
-                self.rows_max = min(self.rows_max, int(low_high.upper))
-        else:
-            self.fixed_rows = self.rows_max = int(size)
-        if not value.dtype.is_floating_point:
-            self.values[node] = Ids(self.add("ids", 1))
-            return
-        width = int(value.shape[-1])
-        made = self.add("rows", width, numbers={"width": width})
-        columns = np.arange(width).reshape([side for axis, side in enumerate(value.shape) if axis != rows])
-        self.values[node] = Matrix(made, columns, rows)
-
-    # Views
-
-    def is_rows(self, size: Any) -> bool:
-        """Whether a size is the number of rows."""
-        return isinstance(size, self.torch.SymInt) or size == self.fixed_rows
-
-    def whole(self, x: Any, operator: str = "view") -> int:
-        """Return a node whose columns are the view's, in order; columns are taken apart in linear layers only."""
-        if not isinstance(x, Matrix):
-            raise self.refuse(operator, "takes a value that is no matrix of the module's")
-        if x.rows is not None and prod(x.columns.shape[: x.rows]) != 1:
-            raise self.refuse(operator, "an axis other than the last holds more than rows (a batch has to be 1)")
-        flat = x.columns.reshape(-1)
-        if np.array_equal(flat, np.arange(self.widths[x.node])):
-            return x.node
-        key = (x.node, flat.tobytes())
-        if key not in self._parts:
-            node = self.nodes[x.node]
-            if node.kind != "linear":
-                raise self.refuse(operator, f"takes some columns of {node.kind} {node.label}: only linear layers split")
-            arrays = {"weight": node.arrays["weight"][flat], "bias": node.arrays["bias"][flat]}
-            self.nodes.append(replace(node, arrays=arrays))
-            self.widths.append(len(flat))
-            self.single.append(self.single[x.node])
-            self._parts[key] = len(self.nodes) - 1
-        return self._parts[key]
-
-    def like(self, node: int, shape: Any, *, single: bool) -> Matrix:
-        """Return the view of a new node that has the shape of the exported result."""
-        if single:
-            return Matrix(node, np.arange(self.widths[node]).reshape(tuple(shape)), None)
-        sizes = list(shape)
-        rows = next(axis for axis, size in enumerate(sizes) if self.is_rows(size))
-        return Matrix(node, np.arange(self.widths[node]).reshape(sizes[:rows] + sizes[rows + 1 :]), rows)
-
-
-def float32(tensor: Any) -> Float:
-    """Return a constant as numpy float32."""
-    found: Float = tensor.detach().to("cpu").float().numpy()
-    return found
+from pouw.compiler.aten_views import permute, reshape, same, select, split, take_slice, transpose, unbind
+from pouw.compiler.program import Float
+from pouw.compiler.translation import Ids, Matrix, RowTable, Scores, Translation, float32
 
 
 def linear(work: Translation, node: Any, x: Any, weight: Any, bias: Any = None) -> Matrix:
@@ -271,8 +108,10 @@ def _number(work: Translation, value: Any) -> Float:
 def add(work: Translation, node: Any, x: Any, y: Any, alpha: float = 1) -> Any:  # noqa: C901  # one case a line
     """Return x + alpha * y: two matrices, positions, or a constant."""
     if not isinstance(x, Matrix):
-        if isinstance(x, Scores) or alpha != 1:
-            raise work.refuse("add", "an attention mask or factor: only full attention is known")
+        if isinstance(x, Scores):
+            raise work.refuse("add", "an attention mask: only full attention is known")
+        if alpha != 1:
+            raise work.refuse("sub", "subtracts a value of the module from something else")
         if isinstance(x, RowTable) and isinstance(y, RowTable):
             return RowTable(x.table + y.table)
         if isinstance(x, RowTable) and work.is_constant(y):
@@ -287,7 +126,7 @@ def add(work: Translation, node: Any, x: Any, y: Any, alpha: float = 1) -> Any: 
             y = affine(work, node, y, np.array([alpha], dtype=np.float32), np.zeros(1, dtype=np.float32))
         return _sum(work, node, x, y)
     if isinstance(y, RowTable):
-        return _positions(work, node, x, float32(y.table))
+        return _positions(work, node, x, float32(y.table) * np.float32(alpha))
     if not work.is_constant(y):
         raise work.refuse("add", "the second operand is neither matrix nor constant")
     offset = _number(work, y) * np.float32(alpha)
@@ -441,123 +280,10 @@ def mean(work: Translation, node: Any, x: Any, dim: Any = None, *_: Any, **__: A
     return work.like(made, node.meta["val"].shape, single=True)
 
 
-def select(work: Translation, node: Any, x: Any, dim: int, index: Any) -> Any:
-    """One place of an axis: the first row, or a part of the columns."""
-    if isinstance(x, RowTable):
-        return x
-    if not isinstance(x, Matrix):
-        raise work.refuse("select", "takes a value that is no matrix of the module's")
-    axis = dim % (x.columns.ndim + (x.rows is not None))
-    if axis == x.rows:
-        if index != 0:
-            raise work.refuse("select", f"row {index}: only the first is known")
-        source = work.whole(x, "select")
-        made = work.add("first", work.widths[source], source, single=True)
-        return work.like(made, node.meta["val"].shape, single=True)
-    place, rows = _column_axis(x, axis)
-    columns = np.asarray(x.columns.take(int(index), axis=place))
-    return Matrix(x.node, columns, rows - (rows > axis) if rows is not None else None)
-
-
-def _column_axis(x: Matrix, axis: int) -> tuple[int, int | None]:
-    return axis - (x.rows is not None and axis > x.rows), x.rows
-
-
-def take_slice(
-    work: Translation, node: Any, x: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
-) -> Any:
-    """A range of an axis."""
-    if isinstance(x, work.torch.Tensor):
-        axes = [size for size in x.shape if size != 1]
-        if start not in {None, 0} or step != 1 or x.shape[dim] not in axes[:1]:
-            raise work.refuse("slice", "of positions that do not begin with the first")
-        table = x.reshape(axes)
-        work.rows_max = min(work.rows_max, len(table))
-        return RowTable(table)
-    if isinstance(x, (Ids, RowTable)) and start in {None, 0} and step == 1:
-        return x
-    if not isinstance(x, Matrix):
-        raise work.refuse("slice", "takes a value that is no matrix of the module's")
-    axis = dim % (x.columns.ndim + (x.rows is not None))
-    if axis == x.rows:
-        if start in {None, 0} and step == 1 and work.is_rows(node.meta["val"].shape[axis]):
-            return x
-        raise work.refuse("slice", "of rows: only the first row alone is known")
-    place, rows = _column_axis(x, axis)
-    index = (slice(None),) * place + (slice(start, end, step),)
-    return Matrix(x.node, x.columns[index], rows)
-
-
-def split(work: Translation, node: Any, x: Any, *_: Any, **options: Any) -> list[Any]:
-    """Parts of an axis (chunk, split, unbind)."""
-    dim = options.get("dim", node.args[2] if len(node.args) > 2 else 0)
-    shapes = [part.shape for part in node.meta["val"]]
-    if not isinstance(x, Matrix):
-        raise work.refuse("split", "takes a value that is no matrix of the module's")
-    axis = dim % (x.columns.ndim + (x.rows is not None))
-    if axis == x.rows:
-        raise work.refuse("split", "splits rows")
-    place, rows = _column_axis(x, axis)
-    sizes = [int(shape[axis]) for shape in shapes]
-    parts = np.split(x.columns, np.cumsum(sizes)[:-1].tolist(), axis=place)
-    return [Matrix(x.node, part, rows) for part in parts]
-
-
-def unbind(work: Translation, node: Any, x: Any, dim: int = 0) -> list[Any]:
-    """Every place of an axis."""
-    return [select(work, _Nothing, x, dim, index) for index in range(len(node.meta["val"]))]
-
-
-class _Nothing:
-    meta: Mapping[str, Any] = {}
-
-
-def reshape(work: Translation, node: Any, x: Any, *_: Any, **__: Any) -> Any:
-    """The same values in another shape; rows stay rows."""
-    if not isinstance(x, Matrix):
-        if isinstance(x, Scores):
-            raise work.refuse("view", "of attention scores")
-        return x
-    sizes = list(node.meta["val"].shape)
-    if x.rows is None:
-        return Matrix(x.node, x.columns.reshape(sizes), None)
-    before = prod(x.columns.shape[: x.rows])
-    for axis, size in enumerate(sizes):
-        rest = sizes[:axis] + sizes[axis + 1 :]
-        fixed = not any(isinstance(other, work.torch.SymInt) for other in rest)
-        if work.is_rows(size) and fixed and prod(sizes[:axis]) == before and prod(rest) == x.columns.size:
-            return Matrix(x.node, x.columns.reshape(rest), axis)
-    raise work.refuse("view", f"to {sizes} mixes rows with columns")
-
-
-def permute(work: Translation, _node: Any, x: Any, order: Any) -> Any:
-    """Axes in another order."""
-    if not isinstance(x, Matrix):
-        return x if isinstance(x, (Ids, RowTable)) else _refuse_view(work, "permute")
-    rank = x.columns.ndim + (x.rows is not None)
-    order = [axis % rank for axis in order]
-    if x.rows is None:
-        return Matrix(x.node, x.columns.transpose(order), None)
-    places = [axis - (axis > x.rows) for axis in order if axis != x.rows]
-    return Matrix(x.node, x.columns.transpose(places), order.index(x.rows))
-
-
-def transpose(work: Translation, node: Any, x: Any, first: int = 0, second: int = 1) -> Any:
-    """Two axes exchanged."""
-    if not isinstance(x, Matrix):
-        return x if isinstance(x, (Ids, RowTable)) else _refuse_view(work, "transpose")
-    rank = x.columns.ndim + (x.rows is not None)
-    order = list(range(rank))
-    order[first % rank], order[second % rank] = order[second % rank], order[first % rank]
-    return permute(work, node, x, order)
-
-
-def _refuse_view(work: Translation, operator: str) -> Any:
-    raise work.refuse(operator, "takes a value that is no matrix of the module's")
-
-
-def same(_work: Translation, _node: Any, x: Any, *_: Any, **__: Any) -> Any:
-    """What changes no value: dropout of a trained module, contiguous, casts."""
+def dropout(work: Translation, _node: Any, x: Any, _p: float, train: bool) -> Any:  # noqa: FBT001  # as ATen passes it
+    """Return x: a trained module drops nothing."""
+    if train:
+        raise work.refuse("dropout", "in training mode")
     return x
 
 
@@ -609,7 +335,7 @@ HANDLERS: Mapping[str, Callable[..., Any]] = {
     "t": transpose,
     "contiguous": same,
     "clone": same,
-    "dropout": same,
+    "dropout": dropout,
     "alias": same,
     "detach": same,
     "to": same,

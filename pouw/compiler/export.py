@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from chain.errors import Mismatch, NodeFault
-from pouw.compiler.aten import HANDLERS, Matrix, Translation
+from pouw.compiler.aten import HANDLERS
 from pouw.compiler.program import Array, Node, Program, UnmappableOperator, evaluate
+from pouw.compiler.translation import Matrix, Translation
 
 TOLERANCE = 2e-3  # of the largest output: float32 sums in another order
 CHECKED = 8  # examples on which the program has to agree with the module; other lengths find frozen sizes
@@ -169,7 +170,10 @@ def _call(work: Translation, node: Any) -> None:
         if "assert" in str(node.target):
             return  # about sizes; the graph has its own bounds
         raise UnmappableOperator(str(node.target), "has no exact operator yet", work.origin)
-    work.values[node] = handler(work, node, *arguments, **options)
+    try:
+        work.values[node] = handler(work, node, *arguments, **options)
+    except (TypeError, ValueError, LookupError, StopIteration, AttributeError) as error:
+        raise UnmappableOperator(str(node.target), f"in a form that is not known: {error}", work.origin) from error
 
 
 def _finish(work: Translation, node: Any) -> Program:

@@ -143,6 +143,11 @@ def test_a_file_with_a_class_compiles_and_runs(tmp_path):
         ("return x.sort().values", r"sort.*model\.py"),
         ("return x / x.sum()", r"(sum|div).*model\.py"),
         ("return x.mean(-1, keepdim=True)", r"mean over rows.*model\.py"),
+        ("return x.to(torch.int32).float()", r"casts to torch\.int32.*model\.py"),
+        ("return x.mean(0, keepdim=True).expand(x.shape[0], -1)", r"repeats values.*model\.py"),
+        ("return torch.nn.functional.dropout(x, training=True)", r"training mode.*model\.py"),
+        ("return 1 - x.relu()", r"(rsub|sub).*model\.py"),
+        ("return torch.div(x, 2, rounding_mode='floor')", r"div.*model\.py"),
     ],
 )
 def test_what_has_no_exact_operator_is_named_with_its_line(tmp_path, body, reason):
@@ -168,6 +173,21 @@ def test_causal_attention_and_masks_are_named():
 
     with pytest.raises(export.UnmappableOperator, match="causal"):
         export.export_module(Causal(), [(torch.randn(1, 4, 8),)])
+
+
+def test_two_inputs_have_one_number_of_rows():
+    class Two(nn.Module):
+        def forward(self, x, y):
+            return x.mean(0, keepdim=True) + y.mean(0, keepdim=True)
+
+    with pytest.raises(export.UnmappableOperator, match="differ in their rows"):
+        export.export_module(Two(), [(torch.randn(4, 8), torch.randn(5, 8))])
+
+    class Same(nn.Module):
+        def forward(self, x, y):
+            return x + y
+
+    assert len(export.export_module(Same(), [(torch.randn(4, 8), torch.randn(4, 8))]).program.inputs()) == 2
 
 
 def test_sources_that_fail_are_named(tmp_path):
