@@ -19,6 +19,7 @@ from hyperdust.wallet import role_key
 
 CONFIG = ExplorerConfig("http://node.invalid", "http://public.invalid", "127.0.0.1", 1, None)
 ADDRESS = "0x" + "11" * 20
+TABLE = json.loads(devnet_folder.TEMPLATE.read_text(encoding="utf-8"))
 
 
 class Clock:
@@ -349,7 +350,7 @@ def devnet_config(tmp_path, *, explorer):
 def test_the_devnet_starts_it_last_beside_the_other_ports(tmp_path):
     ports = devnet.Ports(9000)
     assert ports.named["explorer"] == 9004
-    *_, role = devnet._roles(devnet_config(tmp_path, explorer=True), {"spacing_s": 1}, ports)
+    *_, role = devnet._roles(devnet_config(tmp_path, explorer=True), TABLE, ports)
     assert (role.kind, role.environment) == ("explorer", {"HYPERDUST_FAUCET_KEY": "0x" + bytes(role_key(19).key).hex()})
     assert "--faucet-key" not in role.command  # others may read command lines
 
@@ -357,7 +358,7 @@ def test_the_devnet_starts_it_last_beside_the_other_ports(tmp_path):
 def test_a_devnet_may_leave_it_out(tmp_path):
     ports = devnet.Ports(9000, with_explorer=False)
     assert "explorer" not in ports.named
-    roles = devnet._roles(devnet_config(tmp_path, explorer=False), {"spacing_s": 1}, ports)
+    roles = devnet._roles(devnet_config(tmp_path, explorer=False), TABLE, ports)
     assert "explorer" not in {role.kind for role in roles}
 
 
@@ -374,6 +375,5 @@ def test_a_taken_port_of_it_is_named(monkeypatch):
 
 
 def test_the_faucets_account_is_funded_by_genesis():
-    table = json.loads(devnet_folder.TEMPLATE.read_text(encoding="utf-8"))
-    funded = {address.lower(): int(account["balance"]) for address, account in table["alloc"].items()}
+    funded = {address.lower(): int(account["balance"]) for address, account in TABLE["alloc"].items()}
     assert funded[role_key(19).address.lower()] == 10 * 10**18
