@@ -37,10 +37,9 @@ def choose_fault(
     honest = root_with(measure)
     size, width = sizes[0] if sizes else (1, 8)
     for bit, place in _candidates(size, width):
-        hook = _flip(operator, bit, place)
         try:
-            if root_with(hook) != honest:
-                return hook
+            if root_with(_flip(operator, bit, place)) != honest:
+                return _flip(operator, bit, place)
         except Invalid:  # the wrong value is out of a later operator's range
             continue
     return _flip(operator, 0, 0)
@@ -54,9 +53,14 @@ def _candidates(size: int, width: int) -> Iterator[tuple[int, int]]:
 
 
 def _flip(operator: int, bit: int, place: int) -> OutputHook:
+    """A hook for one run: flips a bit the first time that the operator is computed (a scan computes it in each step)."""
+    done = False
+
     def hook(index: int, output: Tensor) -> Tensor:
-        if index != operator:
+        nonlocal done
+        if index != operator or done:
             return output
+        done = True
         wrong = output.copy()
         wrong.reshape(-1)[place] ^= 1 << bit
         return wrong
