@@ -53,7 +53,7 @@ def _candidates(size: int, width: int) -> Iterator[tuple[int, int]]:
 
 
 def _flip(operator: int, bit: int, place: int) -> OutputHook:
-    """A hook for one run: flips a bit the first time that the operator is computed (a scan computes it in each step)."""
+    """A hook for one run: flips a bit the first time that the operator is computed; a scan computes it every step."""
     done = False
 
     def hook(index: int, output: Tensor) -> Tensor:
