@@ -130,11 +130,12 @@ class ForeignBuilder:
             gas_limit=_next_gas_limit(parent.header.gas_limit),
         )
         chosen = list(self._pool.best(bare.base_fee_per_gas) if transactions is None else transactions)
+        credited = [(one.index, one.validator_index, one.address, one.amount) for one in attributes.withdrawals]
         executed = execute(
             self._rules.environment_of(bare),
             chosen,
             view.state_at(parent.hash).read_many,
-            withdrawals=[(one.index, one.validator_index, one.address, one.amount) for one in attributes.withdrawals],
+            withdrawals=credited + self._rules.reward_credits(bare, ()),
             on_invalid="skip" if transactions is None else "reject",
         )
         requests = requests_of(executed, self._rules.deposit_contract)
