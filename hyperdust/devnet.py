@@ -274,7 +274,7 @@ def _roles(config: DevnetConfig, genesis: Mapping[str, Any], ports: Ports) -> li
             command=(
                 *command,
                 "miner",
-                *(word for graph in genesis["graphs"] for word in ("--graph", graph)),
+                *(word for graph in genesis.get("graphs", ()) for word in ("--graph", graph)),
                 "--data-dir",
                 str(config.data_dir / f"miner{index}"),
                 "--rpc",
