@@ -3,7 +3,6 @@
 `python -m hyperdust.graph` calibrates MiniLM anew and writes genesis/graphs/minilm.* (a new graph id: an ADR).
 """
 
-import json
 import os
 import re
 import time
@@ -26,6 +25,7 @@ from pouw.backends.reference import NumpyBackend
 from pouw.backends.registry import list_backends, load_backend
 from pouw.compiler import bert, folder, fp32
 from pouw.compiler.calibration import MINILM_TUNING, Calibration, calibrate
+from pouw.compiler.loading import parse_json
 from pouw.compiler.report import measure_fidelity
 from pouw.execution import decode_outputs as decode_output_tensors
 from pouw.execution import encode_tensors, trace_root
@@ -359,7 +359,7 @@ def backends() -> dict[str, Any]:
 def _parse_numbers(raw: bytes, dtype: str, what: str) -> Tensor:
     if raw.startswith((b"[", b"{")) and raw.rstrip().endswith((b"]", b"}")):
         try:
-            numbers = json.loads(raw)
+            numbers = parse_json(raw)
         except ValueError as error:
             raise InputUnreadable(f"{what}: not JSON: {error}") from error
         if isinstance(numbers, dict) and len(numbers) == 1:

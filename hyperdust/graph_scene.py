@@ -5,8 +5,8 @@
 
 import base64
 import gzip
-import json
 import sys
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, cast
@@ -18,6 +18,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from chain.errors import NodeFault
+from pouw.compiler.loading import parse_json
 from pouw.execution import Backend, encode_tensors, run
 from pouw.graph_encoding import encode
 from pouw.hypergraph import Hypergraph
@@ -140,12 +141,12 @@ def parse_input(folder: Path, graph: Hypergraph, raw: bytes, what: str) -> dict[
     """
     if raw.lstrip()[:1] in {b"{", b"["}:
         try:
-            said = json.loads(raw)
-        except (ValueError, RecursionError) as error:
+            said = parse_json(raw)
+        except ValueError as error:
             raise ViewUnreadable(f"{what}: not JSON: {error}") from error
         if isinstance(said, list):
             return whole_frame(_checked_view(said, what))
-        return _from_words(said, _example_view(folder, graph.name), what)
+        return _from_words(cast("dict[str, Any]", said), _example_view(folder, graph.name), what)
     size = 4 * VIEW_SIZE
     if len(raw) < size:
         raise ViewUnreadable(f"{what}: {len(raw)} bytes; a view has {size}, then rows and columns")
@@ -250,7 +251,7 @@ def _load(folder: Path, name: str) -> dict[str, Tensor]:
         if len(data) > CONSTANTS_MAX:
             raise ConstantsMissing(f"{path}: more than {CONSTANTS_MAX} bytes")
         loaded: dict[str, Tensor] = load_tensors(data)
-    except (OSError, EOFError, ValueError, SafetensorError) as error:
+    except (OSError, EOFError, ValueError, zlib.error, SafetensorError) as error:
         raise ConstantsMissing(f"{path}: {error}") from error
     return loaded
 

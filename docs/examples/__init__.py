@@ -1,0 +1,1 @@
+"""Programs that a reader can run; each folder says what it shows."""

@@ -1,0 +1,1 @@
+"""A network that reads handwritten digits, small enough to run inside a transaction."""
