@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from bridge import header_batch
 from bridge.errors import (
     BadTarget,
     HeaderMalformed,
@@ -129,6 +131,22 @@ def test_median_time_past(grown):
     rejected(EASY_MAIN, grown, mine(EASY_MAIN, grown, median), TimestampTooOld)
 
 
+def test_a_median_that_is_the_maximum(grown):
+    latest = grown.parent.timestamp
+    level = replace(grown, timestamps=(*range(latest - 5, latest), *[latest] * 6))
+    rejected(EASY_MAIN, level, mine(EASY_MAIN, level, latest), TimestampTooOld)
+    accepted(EASY_MAIN, level, mine(EASY_MAIN, level, latest + 1))
+
+
+def test_a_hash_just_above_the_target():
+    """Its top word alone does not tell."""
+    target = compact_to_target(0x1D00FFFF)
+    for value, below in ((target, True), (target + 1, False), (target - 1, True), (target << 1, False)):
+        block_hash = value.to_bytes(32, "little")
+        words = np.frombuffer(block_hash, "<u8").reshape(1, 4)
+        assert header_batch._below(target, words, [block_hash]) is below
+
+
 def test_median_of_few():
     context = start(EASY_MAIN)
     rejected(EASY_MAIN, context, mine(EASY_MAIN, context, context.parent.timestamp, version=1), TimestampTooOld)
@@ -195,8 +213,10 @@ def test_what_a_retarget_carries_on(params, carried):
 
 def test_a_first_block_keeps_its_bits_even_if_easiest():
     context = replace(extend(EASY_TEST3, start(EASY_TEST3), 20)[1], height=RETARGET_BLOCKS, regular_bits=0x200FFFFF)
+    slow = replace(context.period_first, timestamp=context.parent.timestamp - 15 * 86400)
+    context = replace(context, period_first=slow)
     after = accepted(EASY_TEST3, context, mine(EASY_TEST3, context))
-    assert after.regular_bits == after.parent.bits
+    assert after.regular_bits == after.parent.bits == EASY_TEST3.easiest_bits
     assert after.period_first == after.parent
 
 
