@@ -166,7 +166,7 @@ def run_call(world: World, transaction: Unsigned, call: CallRequest, state: Stat
     settled = delegated.settle(result)
     owed = (settled.gas_used - result.gas_used) * transaction.max_fee_per_gas
     if wraps or owed:
-        written = State(state.header, over(state.read_many, dict(writes)))
+        written = State(state.header, _over(state.read_many, dict(writes)))
         changes = _corrections(world.environment, transaction, written, settled.gas_used - result.gas_used)
         if wraps:  # geth lets it start anew where nothing is validated
             changes[call.sender] = replace(changes.get(call.sender, AccountOverride()), nonce=0)
@@ -200,10 +200,8 @@ def _corrections(
     return {address: AccountOverride(balance=max(balance, 0)) for address, balance in balances.items()}
 
 
-def over(below: engine.ReadMany, written: Mapping[bytes, bytes | None]) -> engine.ReadMany:
+def _over(below: engine.ReadMany, written: Mapping[bytes, bytes | None]) -> engine.ReadMany:
     """Reads what was written, and below it what was there."""
-    if not written:
-        return below
 
     def read_many(keys: Sequence[bytes]) -> list[bytes | None]:
         missing = [key for key in keys if key not in written]

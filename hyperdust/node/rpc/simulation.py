@@ -16,6 +16,7 @@ from chain import engine
 from chain.blocks import ZERO_HASH, Body, Header
 from chain.engine import CallResult, Executed, SystemCall, Transaction
 from chain.errors import Invalid
+from chain.state import block_hash_key
 from chain.transactions import (
     FeeCapBelowBaseFee,
     InitcodeTooLarge,
@@ -43,7 +44,7 @@ from hyperdust.node.rpc.list_root import compute_list_root
 from hyperdust.node.rpc.parameters import LATEST, BlockOverrides, BlockReference, SimulatedBlock, Simulation
 from hyperdust.node.rpc.precompile_moves import move_precompiles
 from hyperdust.node.rpc.shapes import Json
-from hyperdust.node.rpc.simulated_calls import MAX_NONCE, Ran, Unsigned, World, make_transaction, over, run_call
+from hyperdust.node.rpc.simulated_calls import MAX_NONCE, Ran, Unsigned, World, make_transaction, run_call
 
 _MAX_BLOCKS: Final = 256  # geth's
 _BEACON_ROOTS: Final = bytes.fromhex("000f3df6d732807ef1319fb7b8bb8522d0beac02")  # EIP-4788
@@ -86,16 +87,35 @@ def simulate(request: Request, simulation: Simulation, block: BlockReference = L
         raise InvalidParams("empty input")
     if len(simulation.blocks) > _MAX_BLOCKS:
         raise SimulationRefused(-38026, "too many blocks")
-    state = request.state(block)
-    budget = request.backend.limits.call_gas
+    base = request.state(block)
+    world = _Written(base.read_many)
+    parent, budget = base.header, request.backend.limits.call_gas
     results: list[Json] = []
-    for wanted in _fill_gaps(request, simulation.blocks, state.header):
+    for wanted in _fill_gaps(request, simulation.blocks, parent):
         request.check_time()
-        simulated = _Simulated(request, simulation, wanted, state, budget)
-        result, state = simulated.run()
+        simulated = _Simulated(request, simulation, wanted, parent, world, budget)
+        result, parent = simulated.run()
         budget = simulated.budget
         results.append(result)
     return results
+
+
+class _Written:
+    """What a simulation wrote so far, over the state that it began with."""
+
+    def __init__(self, below: engine.ReadMany) -> None:
+        self._values: dict[bytes, bytes | None] = {}
+        self._below = below
+
+    def write(self, writes: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Add writes."""
+        self._values.update(writes)
+
+    def read_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """As `chain.engine.ReadMany`."""
+        missing = [key for key in keys if key not in self._values]
+        found = dict(zip(missing, self._below(missing), strict=True)) if missing else {}
+        return [self._values[key] if key in self._values else found[key] for key in keys]
 
 
 def _fill_gaps(request: Request, blocks: Sequence[SimulatedBlock], base: Header) -> list[SimulatedBlock]:
@@ -136,7 +156,13 @@ class _Simulated:
     """One block in the making."""
 
     def __init__(
-        self, request: Request, simulation: Simulation, wanted: SimulatedBlock, parent: State, budget: int
+        self,
+        request: Request,
+        simulation: Simulation,
+        wanted: SimulatedBlock,
+        parent: Header,
+        written: _Written,
+        budget: int,
     ) -> None:
         self._request = request
         self._simulation = simulation
@@ -144,12 +170,13 @@ class _Simulated:
         self._parent = parent
         self._rules = request.backend.rules
         self._header = self._open_header()
-        self._state = State(self._header, parent.read_many)
+        self._written = written
+        self._state = State(self._header, written.read_many)
         self.budget = budget
         """Gas that this and all later blocks may still use."""
 
-    def run(self) -> tuple[Json, State]:
-        """The block as JSON, and the state after it.
+    def run(self) -> tuple[Json, Header]:
+        """The block as JSON, and its header.
 
         Raises:
             SimulationRefused: a call breaks a rule.
@@ -161,7 +188,7 @@ class _Simulated:
         precompiles = move_precompiles(self._wanted.overrides, environment, self._rules.precompiles)
         overrides = engine_overrides(self._wanted.overrides)
         _, writes, _ = engine.simulate(environment, (), self._state.read_many, overrides=overrides)
-        self._write(writes)
+        self._written.write(writes)
         self._system(environment, self._opening_calls(), (), ())
         world = World(
             environment,
@@ -176,10 +203,11 @@ class _Simulated:
         credited += self._rules.reward_credits(self._header, ())
         closed = self._system(environment, (), self._closing_calls(), credited)
         sealed = self._seal(done, closed)
-        return self._as_json(sealed, done), State(sealed, _with_hash(self._state.read_many, sealed))
+        self._written.write([(block_hash_key(sealed.number), sealed.hash)])
+        return self._as_json(sealed, done), sealed
 
     def _open_header(self) -> Header:
-        changes, parent = self._wanted.block, self._parent.header
+        changes, parent = self._wanted.block, self._parent
         header = self._rules.header_after(parent, changes.number or 0, changes.timestamp or 0)
         count = field_count_of(header)
         base_fee = 0
@@ -195,9 +223,6 @@ class _Simulated:
             base_fee_per_gas=base_fee,
             parent_beacon_block_root=(changes.beacon_root or ZERO_HASH) if count >= CANCUN_FIELDS else ZERO_HASH,
         )
-
-    def _write(self, writes: engine.Writes) -> None:
-        self._state = State(self._header, over(self._state.read_many, dict(writes)))
 
     def _has_code(self, address: bytes) -> bool:
         return bool(load_code(self._state, address))
@@ -233,7 +258,7 @@ class _Simulated:
             withdrawals=credited,
             system_contracts=False,
         )
-        self._write(executed.writes)
+        self._written.write(executed.writes)
         return executed
 
     def _run_calls(self, world: World) -> list[_Done]:
@@ -266,7 +291,7 @@ class _Simulated:
                 code = _RULE_CODES.get(type(error), _OTHER_RULE_CODE)
                 sender = to_checksum_address(call.sender)
                 raise SimulationRefused(code, f"err: {error}: address {sender} (supplied gas {gas})") from error
-            self._write(ran.writes)
+            self._written.write(ran.writes)
             gas_used += ran.result.gas_used
             self.budget = max(self.budget - ran.result.gas_used, 0)
             done.append(_Done(transaction, ran))
@@ -361,10 +386,6 @@ def _call_json(outcome: CallResult, logs: Sequence[Json]) -> Json:
         reverted = outcome.error is None or outcome.error.startswith("execution reverted")
         call["error"] = Reverted(outcome.output).as_json() if reverted else {"code": -32015, "message": outcome.error}
     return call
-
-
-def _with_hash(below: engine.ReadMany, header: Header) -> engine.ReadMany:
-    return over(below, {b"h" + header.number.to_bytes(8, "big"): header.hash})
 
 
 def _bloom(logs: Iterable[engine.Log]) -> bytes:

@@ -501,6 +501,12 @@ def test_transfers_are_traced_where_they_are_asked_for(ask):
     assert plain["hash"] == traced["hash"]
 
 
+def test_as_many_calls_as_a_block_may_have_run(ask):
+    call = {"from": ALICE.address, "to": BOB}
+    (block,) = result_of(simulate(ask, {"calls": [call] * 1000}))
+    assert int(block["gasUsed"], 16) == 1000 * 21_000
+
+
 def test_precompiles_move(ask):
     call = {"from": ALICE.address, "input": "0x1234"}
     block = {
