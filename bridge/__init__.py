@@ -1,1 +1,1 @@
-"""Bitcoin facts and peg rules. Not built yet: see the README's status table."""
+"""Bitcoin facts (headers, inclusion, transactions: docs/spec/bitcoin.md) and peg rules, which are not built yet."""
