@@ -78,7 +78,7 @@ def wait_until_ready(client, node, log):
     deadline = time.monotonic() + START_S
     while True:
         try:
-            client.get("/health").raise_for_status()
+            client.get("/ready").raise_for_status()
         except httpx.HTTPError:
             assert node.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
