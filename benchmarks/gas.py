@@ -1,7 +1,8 @@
 """What a nanosecond of each native call costs, beside Ethereum's own: `make bench-gas`.
 
 The rule (execution.md): no call is cheaper per nanosecond than twice the cheapest of ecrecover and modexp at their
-worst, measured in the same run. With `--write` the table goes into docs/spec/precompiles.md.
+worst, measured in the same run, in processor time, so that a busy machine disturbs it less. With `--write` the table
+goes into docs/spec/precompiles.md.
 """
 
 import argparse
@@ -90,7 +91,7 @@ def run(address: bytes, data: bytes, count: int, gas: int | None) -> tuple[float
     message = CallMessage(b"\x0a" * 20, LOOP, data, gas=TRANSACTION_GAS)
     best, used = float("inf"), 0
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         result = call(
             ENVIRONMENT,
             message,
@@ -99,7 +100,7 @@ def run(address: bytes, data: bytes, count: int, gas: int | None) -> tuple[float
             overrides={},
             cache=cache,
         )
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
         assert result.success, (result.error, count)
         used = result.gas_used + result.gas_refunded
     return best, used
@@ -343,10 +344,13 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="print every input, not each call's worst")
     parser.add_argument("--only", default="", help="calls whose name holds this")
     arguments = parser.parse_args()
-    peers = sorted((measure(case) for case in ethereum()), key=lambda row: -row.ns_per_gas)
-    limit = peers[0].ns_per_gas / 2
+    before = [measure(case) for case in ethereum()]
     cases = (case for make in (openings, operators, elements, tickets, graphs) for case in make())
     rows = [measure(case) for case in cases if arguments.only in f"{NAMES[case.address]} {case.name}"]
+    again = (measure(case) for case in ethereum())
+    best = (min(pair, key=lambda row: row.ns) for pair in zip(before, again, strict=True))
+    peers = sorted(best, key=lambda row: -row.ns_per_gas)
+    limit = peers[0].ns_per_gas / 2
     worst: dict[str, Measured] = {}
     for row in rows:
         call_name = NAMES[row.case.address]
