@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.skip import Skipped
+
 HERE = Path(__file__).parent
 Row = dict[str, object]
 
@@ -37,7 +39,11 @@ def main() -> int:
     if only and output.exists():
         rows = {str(row["name"]): row for row in json.loads(output.read_text())}
     for name in [only] if only else benchmarks:
-        row = benchmarks[name]() | {"machine": f"{platform.machine()}, {_processor()}"}
+        try:
+            row = benchmarks[name]() | {"machine": f"{platform.machine()}, {_processor()}"}
+        except Skipped as reason:
+            print(f"{name:36} skipped: {reason}")
+            continue
         rows[name] = row
         measured = f"ours {row['ours']:.5g}  {row['peer_name']} {row['peer']:.5g} {row['unit']}"
         print(f"{name:36} ratio {row['ratio']:8.3f}   {measured}")

@@ -17,6 +17,7 @@ from pouw.hypergraph import (
     Constant,
     Hypergraph,
     Operator,
+    Subgraph,
     SubgraphInput,
     input_types,
 )
@@ -28,6 +29,8 @@ from pouw.trace import tensor_root
 
 MatmulHook = Callable[[int, Tensor, Tensor], Tensor]
 OutputHook = Callable[[int, Tensor], Tensor]
+RunSubgraph = Callable[[Subgraph, tuple[Tensor, ...], Mapping[bytes, Tensor]], tuple[Tensor, ...]]
+"""A backend may have `run_subgraph(subgraph, inputs, constants) -> outputs in the order of the ports`, bit-equal."""
 TokenHook = Callable[[int], None]
 
 
@@ -152,18 +155,33 @@ class _Machine:
         index = 0
         for subgraph in self.graph.subgraphs:
             sources = [so_far[x.name] if isinstance(x, History) else edges[x] for x in subgraph.inputs]
-            made: list[Tensor] = []
-            for operator in subgraph.operators:
-                tensors = _gather(operator, sources, made, self.constants)
-                made.append(self._compute(index, operator, tensors))
-                index += 1
-            for named in subgraph.outputs:
-                check_array(named.port.name, made[named.operator], named.port.type, symbols)
-                write(named.port.name, made[named.operator])
-            self.subgraph_outputs.append(tuple(made[named.operator] for named in subgraph.outputs))
-            if self.keeps:
-                self.kept += made
+            whole = self._run_subgraph(subgraph)
+            if whole is not None:
+                outputs = whole(subgraph, tuple(sources), self.constants)
+            else:
+                made: list[Tensor] = []
+                for place, operator in enumerate(subgraph.operators):
+                    tensors = _gather(operator, sources, made, self.constants)
+                    made.append(self._compute(index + place, operator, tensors))
+                outputs = tuple(made[named.operator] for named in subgraph.outputs)
+                if self.keeps:
+                    self.kept += made
+            index += len(subgraph.operators)
+            for named, output in zip(subgraph.outputs, outputs, strict=True):
+                check_array(named.port.name, output, named.port.type, symbols)
+                write(named.port.name, output)
+            self.subgraph_outputs.append(outputs)
         return edges
+
+    def _run_subgraph(self, subgraph: Subgraph) -> RunSubgraph | None:
+        """Return the backend's way to run a whole subgraph, where it has one and nobody observes the operators."""
+        if self.matmul_hook is not None or self.on_output is not None or self.keeps:
+            return None
+        references = (reference for operator in subgraph.operators for reference in operator.tensors)
+        if any(isinstance(x, Constant) and x.root not in self.constants for x in references):
+            return None  # one by one: the operator that lacks it is named
+        found: RunSubgraph | None = getattr(self.backend, "run_subgraph", None)
+        return found
 
     def _compute(self, index: int, operator: Operator, tensors: tuple[Tensor, ...]) -> Tensor:
         if self.matmul_hook is not None and operator.rule is MATMUL and operator.attributes[0]:

@@ -18,7 +18,7 @@ from pouw.compiler.fp32 import Float, Weights
 CONFIG_MAX = 2**20
 HEADER_MAX = 2**24
 DEPTH_MAX = 32
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 _BRACKETS = re.compile(rb"[][{}]")
 WEIGHTS_MAX = 2**36
 LAYERS_MAX, WIDTH_MAX, INNER_MAX, VOCABULARY_MAX, CONTEXT_MAX = 96, 2**13, 2**16, 2**20, 2**17

@@ -28,7 +28,8 @@ log = structlog.get_logger()
 
 _VERSION: Final = "2.0"
 _MAX_DEPTH: Final = 64  # the deepest parameter is a topic in a list in a filter in a request in a batch
-_STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# Possessive, and a string may lack its end: each byte is looked at once, whatever the body holds.
+_STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _DEPTH_CHANGE: Final = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
 
 
