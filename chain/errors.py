@@ -3,9 +3,10 @@
 HyperdustError
 ├── Invalid      the sender broke a rule: refuse, remember, punish
 │   ├── Malformed            bytes that do not decode
-│   ├── TransactionInvalid   one transaction
-│   ├── BlockInvalid         header or body
-│   └── WorkInvalid          tensors, graphs, tickets, certificates
+│   ├── TransactionInvalid   one transaction (chain.transactions)
+│   └── Unexpected           a value beside the one that the rule asks for
+│       ├── Mismatch         has to equal it: headers, certificates, graphs, tensors
+│       └── OutOfRange       has to lie within it
 ├── NotYet       may become valid: keep and retry
 └── NodeFault    our own trouble: never blame a peer
 """
@@ -30,8 +31,8 @@ class NodeFault(HyperdustError):
 
 
 @dataclass
-class Mismatch(Invalid):
-    """A value that has to equal another does not."""
+class Unexpected(Invalid):
+    """A value that breaks a rule, beside what the rule asks for."""
 
     what: str
     got: object
@@ -39,6 +40,14 @@ class Mismatch(Invalid):
 
     def __str__(self) -> str:
         return f"{type(self).__name__}: {self.what}: got {_show(self.got)}, expected {_show(self.expected)}"
+
+
+class Mismatch(Unexpected):
+    """A value that has to equal another does not."""
+
+
+class OutOfRange(Unexpected):
+    """A value outside of its bounds; `expected` says the bound."""
 
 
 @dataclass
@@ -50,18 +59,6 @@ class Malformed(Invalid):
 
     def __str__(self) -> str:
         return f"malformed {self.what}: {self.reason}"
-
-
-@dataclass
-class OutOfRange(Invalid):
-    """A value outside of its bounds; `expected` says the bound."""
-
-    what: str
-    got: object
-    expected: object
-
-    def __str__(self) -> str:
-        return f"{type(self).__name__}: {self.what}: got {_show(self.got)}, expected {_show(self.expected)}"
 
 
 def _show(value: object) -> str:

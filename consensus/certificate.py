@@ -104,7 +104,7 @@ def check_certificate(header: Header, certificate: Certificate, encoded: bytes, 
 
     Raises:
         WrongCommitment, WrongOperand, WrongSigner, Malformed: the rule's class.
-        WorkInvalid's classes: from `pouw.ticket.verify`.
+        Invalid: what `pouw.ticket.verify` refuses.
     """
     commitment = certificate_commitment(encoded)
     if header.extra_data != commitment:
