@@ -53,7 +53,8 @@ Writes: TypeAlias = tuple[tuple[bytes, bytes | None], ...]
 Precompile: TypeAlias = tuple[bytes, str | Callable[[bytes], bytes | None], int, int | tuple[int, ...]]
 """Address, name of a native kernel or a pure function, base gas, gas per word of input; a kernel that plans its work
 takes a tuple: gas per word, then by kind of work gas per 1,024 units. None as the output, or not enough gas, consumes
-all gas and fails the call."""
+all gas and fails the call. The name "absent" takes one of Ethereum's away; functions stand at addresses that are not
+warm."""
 
 SYSTEM_ADDRESS: Final = bytes.fromhex("fffffffffffffffffffffffffffffffffffffffe")  # EIP-4788
 

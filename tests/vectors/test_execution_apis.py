@@ -16,11 +16,7 @@ import pytest
 
 ARCHIVE = Path(__file__).parents[2] / ".." / "shared" / "vectors" / "execution_apis.tar.xz"
 START_S = 60
-KNOWN_FAILURES = {
-    "eth_simulateV1/ethSimulate-override-ecrecover.io": (
-        "code in the place of a precompile is called: the engine (core/src/evm/precompiles.rs) cannot take one away"
-    ),
-}
+KNOWN_FAILURES: dict[str, str] = {}
 
 
 def vectors():

@@ -105,6 +105,8 @@ struct Trial {
     overrides: Vec<(Address, Override)>,
     registry: Arc<Registry>,
     reader: Reader,
+    /// Whether BASEFEE shows the block's even to who pays nothing: in simulations, as geth.
+    keeps_base_fee: bool,
 }
 
 impl Trial {
@@ -123,6 +125,7 @@ impl Trial {
             overrides: overrides.iter().map(one).collect::<PyResult<_>>()?,
             registry: Registry::from_python(precompiles)?,
             reader: Reader::new(read_many, cache),
+            keeps_base_fee: false,
         })
     }
 
@@ -166,7 +169,8 @@ impl Trial {
     fn set_fees<I>(&self, machine: &mut Machine<'_, I>, transaction: &TxEnv) {
         let free = transaction.gas_price == 0 && machine.ctx.cfg.disable_nonce_check;
         machine.ctx.cfg.disable_base_fee = free;
-        machine.ctx.block.basefee = if free { 0 } else { self.environment.base_fee };
+        let hidden = free && !self.keeps_base_fee;
+        machine.ctx.block.basefee = if hidden { 0 } else { self.environment.base_fee };
     }
 
     fn named(
@@ -408,7 +412,8 @@ pub fn simulate<'py>(
     validates: bool,
     cache: Option<&StateCache>,
 ) -> PyResult<Bound<'py, PyTuple>> {
-    let trial = Trial::from_python(environment, overrides, precompiles, read_many, cache)?;
+    let mut trial = Trial::from_python(environment, overrides, precompiles, read_many, cache)?;
+    trial.keeps_base_fee = true;
     let messages: Vec<Message> = messages
         .try_iter()?
         .map(|message| Message::from_python(&message?))

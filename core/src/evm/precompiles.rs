@@ -31,10 +31,15 @@ enum Implementation {
     #[cfg(feature = "pouw")]
     Planned(for<'a> fn(&'a [u8]) -> Option<Plan<'a>>),
     Python(Py<PyAny>),
+    /// One of Ethereum's that is taken away: the account's own code runs.
+    Absent,
 }
 
 impl Implementation {
     fn native(name: &str) -> Option<Self> {
+        if name == "absent" {
+            return Some(Self::Absent);
+        }
         #[cfg(feature = "pouw")]
         if let Some((_, call)) = CALLS.iter().find(|(known, _)| *known == name) {
             return Some(match call {
@@ -122,7 +127,11 @@ impl<'a> Precompiles<'a> {
         let ethereum = EthPrecompiles::new(spec);
         let mut warm = AddressSet::default();
         warm.clone_from(ethereum.warm_addresses());
-        warm.extend(registry.by_address.keys().copied());
+        // A function stands where the caller put it for one call; the chain does not know that address as warm.
+        let known = |(address, custom): (&Address, &Custom)| {
+            (!matches!(custom.implementation, Implementation::Python(_))).then_some(*address)
+        };
+        warm.extend(registry.by_address.iter().filter_map(known));
         Self {
             ethereum,
             registry,
@@ -160,6 +169,7 @@ impl<CTX: ContextTr<Cfg: Cfg<Spec = SpecId>>> PrecompileProvider<CTX> for Precom
             return Ok(Some(out_of_gas(gas)));
         }
         let output = match &custom.implementation {
+            Implementation::Absent => return Ok(None),
             Implementation::Native(kernel) => kernel(&input),
             // What reading costs is paid above; the work is paid before it is done.
             #[cfg(feature = "pouw")]

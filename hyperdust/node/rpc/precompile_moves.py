@@ -1,8 +1,7 @@
 """Overrides at the addresses of precompiles: moved elsewhere, or replaced. Rules and words are geth's.
 
-The engine cannot take a precompile away, so the place that it left answers like an account without code; one that
-gets code instead can be looked at, but a call to it fails as our own trouble. Moved ones keep their price where that
-is linear in the input.
+A place that a precompile left is an account like any other. Moved ones keep their price where that is linear in the
+input.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +12,6 @@ from eth_utils.address import to_checksum_address
 
 from chain import engine
 from chain.engine import BlockEnvironment, CallMessage, Precompile
-from chain.errors import NodeFault
 from hyperdust.node.foreign_rules import FORKS
 from hyperdust.node.rpc.errors import ServerError
 from hyperdust.node.rpc.parameters import StateOverrides
@@ -58,7 +56,7 @@ def move_precompiles(
             table[target] = _relocated(address, target, environment, table.get(address))
             moved.add(target)
         if address in known and address not in moved:
-            table[address] = (address, _refuse if override.code else _nothing, 0, 0)
+            table[address] = (address, "absent", 0, 0)
     return tuple(table.values())
 
 
@@ -80,11 +78,3 @@ def _original(address: bytes, environment: BlockEnvironment) -> Callable[[bytes]
         return result.output if result.success else None
 
     return run
-
-
-def _nothing(_data: bytes) -> bytes:
-    return b""
-
-
-def _refuse(_data: bytes) -> bytes:
-    raise NodeFault("code in the place of a precompile cannot be called: the engine cannot take a precompile away")
