@@ -47,7 +47,9 @@ functional: setup-test ## tests that start real processes
 	$(call heading,pytest: functional (real processes))
 	$(BIN)/pytest -q tests/functional $(ARGS)
 
-bench: setup-test ## ratios against named peers, into benchmarks/results.json; ONLY=name for one
+bench: ## ratios against named peers (torch, anvil, py-evm, bitcoinlib), into benchmarks/results.json; ONLY=name for one
+	@scripts/setup.sh bench
+	@[ -d tests/functional/node_modules ] || ! command -v npm >/dev/null || npm ci --silent --prefix tests/functional
 	$(BIN)/python -m benchmarks.run $(if $(ONLY),--only $(ONLY))
 
 bench-gas: setup-test ## nanoseconds per gas of every native call, into docs/spec/precompiles.md

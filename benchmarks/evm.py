@@ -22,6 +22,7 @@ from typing import Any
 
 from eth_account import Account
 
+from benchmarks.skip import Skipped
 from chain.blocks import EMPTY_OMMERS_HASH, EMPTY_TRIE_ROOT, Block, Body, Header, decode_block
 from chain.engine import (
     AccountOverride,
@@ -118,8 +119,7 @@ def evm_arithmetic_vs_anvil(program: Path | None = None) -> Row:
     """One call that burns 400 Mgas in a loop, through our `call` and through anvil's eth_call; Mgas/s."""
     found = program or Path(os.environ.get("ANVIL", "") or (ANVIL if ANVIL.exists() else shutil.which("anvil") or ""))
     if not found.is_file():
-        message = "anvil is not installed (npm install in tests/functional, or set ANVIL)"
-        raise RuntimeError(message)
+        raise Skipped("anvil is not installed; npm ci --prefix tests/functional, or set ANVIL to its path")
     read_many = memory({LOOP: AccountOverride(code=LOOP_CODE)})
     message = CallMessage(sender=b"\x0a" * 20, to=LOOP, gas=ARITHMETIC_GAS)
 

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Makes .venv and the Rust core; does nothing, quickly, when nothing changed. Usage: scripts/setup.sh [base|test]
+# Makes .venv and the Rust core; does nothing, quickly, when nothing changed. Usage: scripts/setup.sh [base|test|bench]
 # PYTHON names another interpreter; CARGO_TARGET_DIR another build folder.
 set -eu
 
 cd "$(dirname "$0")/.."
 extra=${1:-base}
-case $extra in base | test) ;; *) echo "usage: scripts/setup.sh [base|test]" >&2; exit 2 ;; esac
+case $extra in base | test | bench) ;; *) echo "usage: scripts/setup.sh [base|test|bench]" >&2; exit 2 ;; esac
 
 venv=.venv
 stamps=$venv/stamps
@@ -20,6 +20,9 @@ fail() {
     exit 1
 }
 installed() { [ "$(cat "$stamps/python-$1" 2>/dev/null)" = "$python_stamp" ]; }
+held() { # each set holds the ones before it
+    installed bench || case $1 in bench) false ;; test) installed test ;; *) installed test || installed base ;; esac
+}
 python_fits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null; }
 
 # --- Python -----------------------------------------------------------------------------------------------------------
@@ -41,10 +44,10 @@ fi
 mkdir -p $stamps
 
 python_stamp=$(cat pyproject.toml scripts/setup.sh | cksum)
-if ! installed "$extra" && ! installed test; then # the test set holds the base
+if ! held "$extra"; then
     say "installing Python packages ($extra; a minute or two the first time)"
     target=.
-    [ "$extra" = test ] && target=".[test]"
+    case $extra in test) target=".[test]" ;; bench) target=".[test,bench]" ;; esac
     PYTHONWARNINGS=ignore $venv/bin/pip install --disable-pip-version-check --quiet --editable "$target" "$maturin" ||
         fail "pip could not install the pinned packages" \
             "if one was being compiled, its C headers are missing:" \
