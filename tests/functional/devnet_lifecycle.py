@@ -21,7 +21,7 @@ from hyperdust.wallet import user_key
 
 pytestmark = pytest.mark.functional
 
-KILLS = int(os.environ.get("HYPERDUST_TEST_KILLS", "8"))
+KILLS = int(os.environ.get("HYPERDUST_TEST_KILLS", "20"))
 READY_S = 240
 FIELDS = {
     "rpc", "ws", "explorer", "metrics", "work_grpc", "chain_id", "accounts", "nodes", "bitcoin", "graphs", "contracts",
