@@ -6,7 +6,6 @@ counts, sizes, node trees, addresses of other files. Only core glTF is read: no 
 
 import io
 import json
-import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from chain.errors import Malformed, NodeFault, OutOfRange
+from pouw.compiler.loading import nesting_of
 from pouw.compiler.scene import PLACE_MAX, TEXELS_MAX, TRIANGLES_MAX, Material, Scene
 from pouw.operators import scene
 
@@ -24,7 +24,6 @@ NODES_MAX: Final = 2**12
 PARTS_MAX: Final = 2**14
 NESTING_MAX: Final = 64
 NUMBER_MAX: Final = 2**20  # coordinates and scales
-_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 _GLB_MAGIC, _JSON_CHUNK = 0x46546C67, 0x4E4F534A
 DEFAULT_YFOV: Final = pi / 4
 DEFAULT_ANGLES: Final = (0.09, 0.07)  # turns
@@ -97,9 +96,7 @@ def _document(data: bytes) -> dict[str, Any]:
 
 def _check_nesting(text: bytes) -> None:
     """Refuse what would take the parser's stack: a recursion limit that someone else has raised is no protection."""
-    brackets = np.frombuffer(_STRING.sub(b"", text), dtype=np.uint8)
-    steps = np.isin(brackets, list(b"[{")).astype(np.int32) - np.isin(brackets, list(b"]}")).astype(np.int32)
-    deepest = int(np.cumsum(steps).max(initial=0))
+    deepest = nesting_of(text)
     if deepest > NESTING_MAX:
         raise SceneMalformed("scene", f"objects nested {deepest} deep, at most {NESTING_MAX} are read")
 

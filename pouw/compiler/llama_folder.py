@@ -4,7 +4,6 @@ Every option that would change a value is either mapped or refused by name; ever
 """
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,12 +13,10 @@ import numpy as np
 
 from chain.errors import Malformed, Mismatch, OutOfRange
 from pouw.compiler.fp32 import Float, Weights
+from pouw.compiler.loading import DEPTH_MAX, nesting_of
 
 CONFIG_MAX = 2**20
 HEADER_MAX = 2**24
-DEPTH_MAX = 32
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
-_BRACKETS = re.compile(rb"[][{}]")
 WEIGHTS_MAX = 2**36
 LAYERS_MAX, WIDTH_MAX, INNER_MAX, VOCABULARY_MAX, CONTEXT_MAX = 96, 2**13, 2**16, 2**20, 2**17
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
@@ -275,11 +272,8 @@ def parse_json(what: str, data: bytes, most: int) -> Any:
     """
     if len(data) > most:
         raise FolderMalformed(what, f"{len(data)} bytes, at most {most}")
-    depth = 0
-    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", data)):
-        depth += 1 if bracket in b"[{" else -1
-        if depth > DEPTH_MAX:
-            raise FolderMalformed(what, f"nests deeper than {DEPTH_MAX}")
+    if nesting_of(data) > DEPTH_MAX:
+        raise FolderMalformed(what, f"nests deeper than {DEPTH_MAX}")
     try:
         return json.loads(data)
     except ValueError as error:

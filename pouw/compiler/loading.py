@@ -106,15 +106,20 @@ def read_bounded(path: Path, most: int) -> bytes:
     return data
 
 
+def nesting_of(data: bytes) -> int:
+    """Return how deep the brackets of a JSON text nest: the parser recurses as deep, in a stack that nobody bounds."""
+    brackets = np.frombuffer(_NO_BRACKET.sub(b"", data), dtype=np.uint8)
+    depth = np.cumsum(np.where((brackets == ord("[")) | (brackets == ord("{")), 1, -1))
+    return int(depth.max(initial=0))
+
+
 def parse_json(data: bytes) -> object:
     """Return a stranger's JSON; its depth is counted, libraries may raise Python's recursion limit beyond the stack.
 
     Raises:
         ValueError: not JSON, or nested more than 32 deep.
     """
-    brackets = np.frombuffer(_NO_BRACKET.sub(b"", data), dtype=np.uint8)
-    depth = np.cumsum(np.where((brackets == ord("[")) | (brackets == ord("{")), 1, -1))
-    if int(depth.max(initial=0)) > DEPTH_MAX:
+    if nesting_of(data) > DEPTH_MAX:
         raise ValueError(f"nested more than {DEPTH_MAX} deep")
     return json.loads(data)
 
