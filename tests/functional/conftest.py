@@ -282,3 +282,28 @@ def run_checks(
         return {line["check"]: line["error"] for line in lines}
 
     return run
+
+
+@pytest.fixture(scope="session")
+def try_cast(tools, devnet, environment) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs cast against the devnet, whatever comes of it."""
+    program = tools.program("cast")
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        given = environment | {"ETH_RPC_URL": devnet.rpc}
+        command = [program, *map(str, arguments)]
+        return subprocess.run(command, env=given, capture_output=True, text=True, timeout=90, check=False)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def cast(try_cast) -> Callable[..., str]:
+    """What cast prints; it has to succeed."""
+
+    def run(*arguments: object) -> str:
+        done = try_cast(*arguments)
+        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+        return str(done.stdout).strip()
+
+    return run

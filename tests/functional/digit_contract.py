@@ -27,28 +27,6 @@ def account(devnet):
 
 
 @pytest.fixture(scope="module")
-def try_cast(tools, devnet, environment):
-    program = tools.program("cast")
-
-    def call(*arguments):
-        given = environment | {"ETH_RPC_URL": devnet.rpc}
-        command = [program, *map(str, arguments)]
-        return subprocess.run(command, env=given, capture_output=True, text=True, timeout=90, check=False)
-
-    return call
-
-
-@pytest.fixture(scope="module")
-def cast(try_cast):
-    def call(*arguments):
-        done = try_cast(*arguments)
-        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
-        return done.stdout.strip()
-
-    return call
-
-
-@pytest.fixture(scope="module")
 def send(cast, account):
     def call(*arguments):
         receipt = json.loads(cast("send", "--json", "--private-key", account.private_key, *arguments))

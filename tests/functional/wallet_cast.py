@@ -1,7 +1,6 @@
 """cast works unchanged: no fee flags, no --legacy unless that is what is tested."""
 
 import json
-import subprocess
 
 import pytest
 from eth_account import Account
@@ -14,28 +13,6 @@ SLOT_0 = "0x" + "00" * 32
 @pytest.fixture(scope="module")
 def account(devnet):
     return devnet.accounts[0]
-
-
-@pytest.fixture(scope="module")
-def try_cast(tools, devnet, environment):
-    program = tools.program("cast")
-
-    def run(*arguments):
-        given = environment | {"ETH_RPC_URL": devnet.rpc}
-        command = [program, *map(str, arguments)]
-        return subprocess.run(command, env=given, capture_output=True, text=True, timeout=90, check=False)
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def cast(try_cast):
-    def run(*arguments):
-        done = try_cast(*arguments)
-        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
-        return done.stdout.strip()
-
-    return run
 
 
 @pytest.fixture(scope="module")
