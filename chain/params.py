@@ -7,6 +7,13 @@ GRAPH_REGISTRY: Final = (0x5001).to_bytes(20, "big")
 BONDS: Final = (0x5002).to_bytes(20, "big")
 JOB_MARKET: Final = (0x5003).to_bytes(20, "big")
 DUST: Final = (0x5004).to_bytes(20, "big")
+COURT: Final = (0x5005).to_bytes(20, "big")
+BRIDGE: Final = (0x5006).to_bytes(20, "big")
+AGENT_FACTORY: Final = (0x5007).to_bytes(20, "big")
+SCHEDULER: Final = (0x5008).to_bytes(20, "big")
+AGENT: Final = (0x5009).to_bytes(20, "big")
+AGENT_COIN: Final = (0x500A).to_bytes(20, "big")
+AGENT_ITEMS: Final = (0x500B).to_bytes(20, "big")
 
 
 @dataclass(frozen=True, slots=True)
