@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consensus.certificate import Certificate, sign_seal
+from hyperdust.work_client import Work
 from pouw.hypergraph import MiningOperand
 from pouw.ticket import (
     MAX_ROWS,
@@ -25,17 +26,6 @@ from pouw.trace import tensor_root
 
 OWN_ROW_BOUND: Final = 63  # rows of the miner's own are uniform in [-63, 63]
 MAX_OWN_ROWS: Final = 256  # one product stays short, so that a new template is seen soon
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What a draw needs of a template."""
-
-    template_id: int
-    parent_hash: bytes
-    seal_hash: bytes
-    number: int
-    difficulty: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from chain.errors import HyperdustError, Malformed
 from chain.hashing import keccak256
 from chain.params import JOB_MARKET
 from hyperdust.contracts_abi import encode_call
-from hyperdust.miner.client import WorkClient, WorkUnreachable
 from hyperdust.miner.draw import Drawer, Found
 from hyperdust.miner.fault import choose_fault
 from hyperdust.miner.journal import Entry, Journal
 from hyperdust.proto import work_pb2 as messages
+from hyperdust.work_client import WorkClient, WorkUnreachable
 from pouw.execution import Backend, OutputHook, Tensor, decode_tensors, encode_tensors, run, trace_children, trace_root
 from pouw.hypergraph import Hypergraph
 from pouw.operators.rules import MATMUL

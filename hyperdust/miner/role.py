@@ -11,15 +11,15 @@ import structlog
 
 from chain.errors import NodeFault
 from chain.params import DEVNET_CHAIN_IDS
+from hyperdust.backend_choice import choose_backend
+from hyperdust.bonding import Service, keep_bonding
 from hyperdust.graph import LoadedGraph, load_graph
-from hyperdust.miner.bonding import keep_bonding
-from hyperdust.miner.client import WorkClient, WorkUnreachable
 from hyperdust.miner.config import MinerConfig
-from hyperdust.miner.draw import Drawer, Effort, Found, Work
+from hyperdust.miner.draw import Drawer, Effort, Found
 from hyperdust.miner.jobs import Provider, Served
 from hyperdust.miner.journal import Journal
 from hyperdust.proto import work_pb2 as messages
-from pouw.backends.registry import BackendUnavailable, BackendWrong, load_backend
+from hyperdust.work_client import Work, WorkClient, WorkUnreachable
 from pouw.execution import Backend
 
 log = structlog.get_logger()
@@ -55,21 +55,6 @@ def run_miner(config: MinerConfig, stop: threading.Event | None = None) -> None:
         raise NothingToMine(f"no product of {', '.join(config.graphs)} can be mined; add --graph minilm")
     miner = Miner(config, loaded, choose_backend(config.backend), ended)
     miner.run()
-
-
-def choose_backend(name: str) -> Backend:
-    """The backend asked for, or numpy where it cannot serve.
-
-    Raises:
-        BackendUnavailable, BackendWrong: neither serves.
-    """
-    try:
-        return load_backend(name)
-    except (BackendUnavailable, BackendWrong) as error:
-        if name == "numpy":
-            raise
-        log.warning("backend cannot serve, using numpy", backend=name, reason=str(error))
-        return load_backend("numpy")
 
 
 def bench(graph: str = "minilm", seconds: float = 3.0) -> Effort:
@@ -123,7 +108,13 @@ class Miner:
         )
         threads = [threading.Thread(target=self._hand_in_tickets, name="tickets", daemon=True)]
         if self._config.bond:
-            arguments = (self._config, tuple(self._served), self._stop)
+            arguments = (
+                self._config.rpc,
+                self._config.account,
+                tuple(self._served),
+                Service.PROVIDER,
+                self._stop,
+            )
             threads.append(threading.Thread(target=keep_bonding, args=arguments, name="bonding", daemon=True))
         self._client.start()
         for thread in threads:

@@ -11,11 +11,11 @@ from chain.engine import AccountOverride
 from chain.params import BONDS, JOB_MARKET
 from hyperdust.contracts_abi import encode_call
 from hyperdust.graph import LoadedGraph
-from hyperdust.miner.client import WorkClient
 from hyperdust.miner.config import MinerConfig
 from hyperdust.miner.role import Miner
 from hyperdust.node.work_api import WorkServer
 from hyperdust.proto import work_pb2 as messages
+from hyperdust.work_client import WorkClient
 from pouw.backends.reference import NumpyBackend
 from pouw.graph_encoding import encode_top_layer
 from pouw.trace import tensor_root

@@ -7,9 +7,10 @@ import pytest
 
 from chain.errors import HyperdustError
 from hyperdust import graph as g
-from hyperdust.miner.draw import Drawer, Work
+from hyperdust.miner.draw import Drawer
 from hyperdust.miner.jobs import Provider, Served
 from hyperdust.proto import work_pb2 as messages
+from hyperdust.work_client import Work
 from pouw.backends.reference import NumpyBackend
 
 KEY = b"\x11" * 32

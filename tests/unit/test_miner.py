@@ -10,10 +10,11 @@ import pytest
 
 from consensus.certificate import decode_certificate
 from hyperdust.miner.config import MinerConfig
-from hyperdust.miner.draw import Drawer, Work
+from hyperdust.miner.draw import Drawer
 from hyperdust.miner.journal import Entry, Journal
 from hyperdust.miner.role import FaultRefused, run_miner
 from hyperdust.node.contracts import view
+from hyperdust.work_client import Work
 from pouw.backends.reference import NumpyBackend
 from pouw.execution import run, trace_root
 from pouw.ticket import verify

@@ -1,15 +1,15 @@
-"""The miner's end of the work API: the newest template, kept fresh for ever, and calls with deadlines."""
+"""A role's end of the work API: the newest template, kept fresh for ever, and calls with deadlines."""
 
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
 import structlog
 
 from chain.errors import HyperdustError
-from hyperdust.miner.draw import Work
 from hyperdust.proto import work_pb2 as messages
 from hyperdust.proto.work_pb2_grpc import WorkStub
 
@@ -26,6 +26,17 @@ _OPTIONS: Final = (
     ("grpc.max_reconnect_backoff_ms", 5_000),
     ("grpc.enable_http_proxy", 0),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a draw needs of a template."""
+
+    template_id: int
+    parent_hash: bytes
+    seal_hash: bytes
+    number: int
+    difficulty: int
 
 
 class WorkUnreachable(HyperdustError):
