@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import structlog
@@ -16,6 +16,7 @@ from hyperdust.contracts_abi import encode_call
 from hyperdust.miner.draw import Drawer, Found
 from hyperdust.miner.fault import choose_fault
 from hyperdust.miner.journal import Entry, Journal
+from hyperdust.outbox import Call, Outbox
 from hyperdust.proto import work_pb2 as messages
 from hyperdust.work_client import WorkClient, WorkUnreachable
 from pouw.execution import Backend, OutputHook, Tensor, decode_tensors, encode_tensors, run, trace_children, trace_root
@@ -25,12 +26,10 @@ from pouw.operators.rules import MATMUL
 log = structlog.get_logger()
 
 REQUESTED, CLAIMED, REVEALED = 1, 2, 3
-MAX_ATTEMPTS: Final = 3
 MAX_WAIT_FOR_TEMPLATE_MS: Final = 15_000
 _MAX_TRANSACTION_GAS: Final = 1 << 24  # EIP-7825
 _SUBMIT_GAS: Final = (600_000, 24_000)  # fixed; per word of output: a cold slot, its log and its calldata
 _STEP_GAS: Final = 1_000_000
-_MIN_TIP: Final = 1_000  # wei a gas; a tenth of the base fee once that is more
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +60,22 @@ class Provider:
     backend: Backend
     client: WorkClient
     journal: Journal
+    outbox: Outbox
     hand_in: Callable[[Found], None]
     fault: int | None = None
 
     def act(self, template: messages.Template) -> bool:
         """Take the steps that a template offers, at most one execution; True if another execution waits."""
         self.journal.keep_only({offer.id for offer in template.jobs})
-        ready = [
-            offer
-            for offer in sorted(template.jobs, key=lambda offer: -offer.status)
-            if template.number >= offer.ready_at and not self._is_under_way(offer, template)
-        ]
-        unanswered = [
-            offer for offer in ready if offer.status == REQUESTED and not self.journal.get(offer.id).trace_root
-        ]
-        for offer in ready:
-            if offer not in unanswered:
+        self.outbox.keep_only("job", {_step_name(offer) for offer in template.jobs})
+        unanswered: list[messages.JobOffer] = []
+        for offer in sorted(template.jobs, key=lambda offer: -offer.status):
+            entry = self.journal.get(offer.id)
+            if template.number < offer.ready_at or entry.failed:
+                continue
+            if offer.status in {REQUESTED, CLAIMED} and not entry.trace_root:
+                unanswered.append(offer)
+            else:
                 self._take_step(offer, template)
         if not unanswered:
             return False
@@ -118,42 +117,19 @@ class Provider:
         roots = trace_children(execution)
         return Answer(output, trace_root(execution), roots)
 
-    def _is_under_way(self, offer: messages.JobOffer, template: messages.Template) -> bool:
-        """Whether this step's transaction was signed and may still be mined; sends it again where the pool lost it."""
-        entry = self.journal.get(offer.id)
-        if entry.status != offer.status:
-            return False
-        if entry.failed or entry.nonce < 0:
-            return entry.failed
-        if entry.nonce < template.nonce:  # mined, and the job did not move: it was reverted
-            entry.attempts += 1
-            entry.nonce = -1
-            entry.failed = entry.attempts >= MAX_ATTEMPTS
-            self.journal.put(entry)
-            log.warning("step had no effect", job=offer.id, status=offer.status, attempts=entry.attempts)
-            return entry.failed
-        base_fee = int.from_bytes(template.base_fee, "big")
-        if entry.max_fee < base_fee:
-            self._sign(entry, offer.status, self._call_of(offer, entry), template, nonce=entry.nonce)
-            self._send(entry)
-        elif template.pending_nonce <= entry.nonce:
-            self._send(entry)
-        return True
-
     def _take_step(self, offer: messages.JobOffer, template: messages.Template) -> None:
         entry = self.journal.get(offer.id)
-        if entry.status > offer.status:  # a reorganisation took a step back
-            entry.nonce = -1
         try:
             if offer.status in {REQUESTED, CLAIMED} and not entry.trace_root:
                 self._answer(entry)
-            self._sign(entry, offer.status, self._call_of(offer, entry), self.client.latest or template)
-            self._send(entry)
+                template = self.client.latest or template
+            name = _step_name(offer)
+            self.outbox.deliver(name, self._call_of(offer, entry), template, lambda raw: self._send(entry, raw))
         except WorkUnreachable as error:
             log.warning("job step waits for the node", job=offer.id, reason=str(error))
         except HyperdustError as error:
             log.warning("job cannot be executed", job=offer.id, reason=str(error))
-            entry.status, entry.nonce, entry.failed = offer.status, -1, True
+            entry.failed = True
             self.journal.put(entry)
 
     def _answer(self, entry: Entry) -> None:
@@ -167,54 +143,24 @@ class Provider:
         self.journal.put(entry)
         log.info("job done", job=entry.job, trace_root="0x" + entry.trace_root)
 
-    def _call_of(self, offer: messages.JobOffer, entry: Entry) -> bytes:
+    def _call_of(self, offer: messages.JobOffer, entry: Entry) -> Call:
         root = bytes.fromhex(entry.trace_root)
         if offer.status == REQUESTED:
             commitment = keccak256(encode(["bytes32", "address"], [root, self.account.address]))
-            return encode_call("JobMarket", "submit", offer.id, bytes.fromhex(entry.output), commitment)
+            data = encode_call("JobMarket", "submit", offer.id, bytes.fromhex(entry.output), commitment)
+            words = (len(data) + 31) // 32
+            return Call(JOB_MARKET, data, min(_SUBMIT_GAS[0] + _SUBMIT_GAS[1] * words, _MAX_TRANSACTION_GAS))
         if offer.status == CLAIMED:
-            return encode_call("JobMarket", "reveal", offer.id, root)
-        return encode_call("JobMarket", "settle", offer.id)
+            return Call(JOB_MARKET, encode_call("JobMarket", "reveal", offer.id, root), _STEP_GAS)
+        return Call(JOB_MARKET, encode_call("JobMarket", "settle", offer.id), _STEP_GAS)
 
-    def _sign(
-        self, entry: Entry, status: int, data: bytes, template: messages.Template, nonce: int | None = None
-    ) -> None:
-        base_fee = int.from_bytes(template.base_fee, "big")
-        # A replacement has to pay a tenth more of both.
-        floor = (entry.max_fee * 5 // 4, entry.tip * 5 // 4) if nonce is not None else (0, 0)
-        tip = max(_MIN_TIP, base_fee // 10, floor[1])
-        max_fee = max(2 * base_fee + tip, floor[0])
-        words = (len(data) + 31) // 32
-        gas = min(_SUBMIT_GAS[0] + _SUBMIT_GAS[1] * words, _MAX_TRANSACTION_GAS) if status == REQUESTED else _STEP_GAS
-        if nonce is None:
-            ours = self.journal.highest_nonce() + 1  # signed since the template was made
-            nonce = ours if template.pending_nonce <= ours <= template.pending_nonce + 8 else template.pending_nonce
-        signed: Any = self.account.sign_transaction(
-            {
-                "type": 2,
-                "chainId": template.chain_id,
-                "nonce": nonce,
-                "maxFeePerGas": max_fee,
-                "maxPriorityFeePerGas": tip,
-                "gas": gas,
-                "to": JOB_MARKET,
-                "value": 0,
-                "data": data,
-            }
-        )
-        if entry.status != status:
-            entry.attempts, entry.failed = 0, False
-        entry.status, entry.nonce, entry.max_fee, entry.tip = status, nonce, max_fee, tip
-        entry.raw = bytes(signed.raw_transaction).hex()
-        self.journal.put(entry)
-
-    def _send(self, entry: Entry) -> None:
+    def _send(self, entry: Entry, raw: bytes) -> None:
         result = messages.Result(
             job=entry.job,
             output=bytes.fromhex(entry.output),
             trace_root=bytes.fromhex(entry.trace_root),
             subgraph_roots=[bytes.fromhex(root) for root in entry.roots],
-            transactions=[bytes.fromhex(entry.raw)],
+            transactions=[raw],
         )
         verdict = self.client.submit_result(result)
         if not verdict.accepted:
@@ -233,3 +179,7 @@ class Provider:
         self, served: Served, operator: int, inputs: Mapping[str, Tensor], symbols: Mapping[str, int]
     ) -> OutputHook:
         return choose_fault(served.graph, served.constants, inputs, symbols, self.backend, operator)
+
+
+def _step_name(offer: messages.JobOffer) -> str:
+    return f"job:{offer.id}:{offer.status}"

@@ -1,7 +1,4 @@
-"""What a miner wrote down about its unfinished jobs, so that it may be killed at any moment.
-
-Written before a transaction leaves: what was sent is known after a restart and sent again, never signed twice.
-"""
+"""What a miner wrote down about its unfinished jobs: it may be killed at any moment and computes nothing twice."""
 
 import json
 import os
@@ -20,20 +17,8 @@ class Entry:
     """One job's notes; bytes as hex, since the file is JSON."""
 
     job: int
-    status: int = 0
-    """State of the job for which the last transaction was signed (1 submit, 2 reveal, 3 settle)."""
-    nonce: int = -1
-    """Its nonce; -1 before the first."""
-    max_fee: int = 0
-    """Its wei a gas."""
-    tip: int = 0
-    """Of that, to the proposer."""
-    raw: str = ""
-    """Its signed bytes."""
-    attempts: int = 0
-    """How often the transaction for this state was mined without effect."""
     failed: bool = False
-    """Given up in this state: it cannot be executed, or reverts again and again."""
+    """It cannot be executed."""
     trace_root: str = ""
     roots: list[str] = field(default_factory=list)
     """Subgraph roots."""
@@ -52,7 +37,7 @@ class Journal:
         except FileNotFoundError:
             pass
         except (OSError, ValueError, TypeError, KeyError) as error:
-            # Everything in it can be computed again; only gas is at stake.
+            # Everything in it can be computed again.
             log.warning("journal unreadable, starting anew", path=str(path), error=str(error))
 
     def get(self, job: int) -> Entry:
@@ -67,16 +52,12 @@ class Journal:
         self._save()
 
     def keep_only(self, jobs: set[int]) -> None:
-        """Forget jobs that the node no longer offers and whose transactions are all mined or void."""
+        """Forget jobs that the node no longer offers."""
         gone = [job for job in self._entries if job not in jobs]
         if gone:
             for job in gone:
                 del self._entries[job]
             self._save()
-
-    def highest_nonce(self) -> int:
-        """Highest nonce that was signed; -1 for none."""
-        return max((entry.nonce for entry in self._entries.values()), default=-1)
 
     def _save(self) -> None:
         fresh = self._path.with_suffix(".new")

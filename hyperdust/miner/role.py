@@ -18,6 +18,7 @@ from hyperdust.miner.config import MinerConfig
 from hyperdust.miner.draw import Drawer, Effort, Found
 from hyperdust.miner.jobs import Provider, Served
 from hyperdust.miner.journal import Journal
+from hyperdust.outbox import Outbox
 from hyperdust.proto import work_pb2 as messages
 from hyperdust.work_client import Work, WorkClient, WorkUnreachable
 from pouw.execution import Backend
@@ -150,13 +151,14 @@ class Miner:
             if self._config.fault is not None and template.chain_id not in DEVNET_CHAIN_IDS:
                 raise FaultRefused(f"--fault is for a devnet; this is chain {template.chain_id}")
             self._genesis_hash = bytes(template.genesis_hash)
-            name = f"{self._genesis_hash.hex()[:16]}-{self._config.coinbase.hex()}.json"
+            name = f"{self._genesis_hash.hex()[:16]}-{self._config.coinbase.hex()}"
             self._provider = Provider(
                 self._config.account,
                 self._served,
                 self._backend,
                 self._client,
-                Journal(self._config.data_dir / name),
+                Journal(self._config.data_dir / f"{name}.json"),
+                Outbox(self._config.account, self._config.data_dir / f"{name}-outbox.json"),
                 self._hand_in,
                 self._config.fault,
             )

@@ -27,6 +27,7 @@ def provider(found, work):
         backend=NumpyBackend(),
         client=SimpleNamespace(work=lambda: work),
         journal=None,
+        outbox=None,
         hand_in=found.append,
     )
 
