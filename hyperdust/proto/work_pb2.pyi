@@ -15,23 +15,38 @@ class JobStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     JOB_STATUS_REVEALED: _ClassVar[JobStatus]
     JOB_STATUS_FINAL: _ClassVar[JobStatus]
     JOB_STATUS_REFUNDED: _ClassVar[JobStatus]
+    JOB_STATUS_SLASHED: _ClassVar[JobStatus]
+
+class CheckStep(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CHECK_STEP_NONE: _ClassVar[CheckStep]
+    CHECK_STEP_COMMIT: _ClassVar[CheckStep]
+    CHECK_STEP_REVEAL: _ClassVar[CheckStep]
+    CHECK_STEP_PROVE: _ClassVar[CheckStep]
 JOB_STATUS_NONE: JobStatus
 JOB_STATUS_REQUESTED: JobStatus
 JOB_STATUS_CLAIMED: JobStatus
 JOB_STATUS_REVEALED: JobStatus
 JOB_STATUS_FINAL: JobStatus
 JOB_STATUS_REFUNDED: JobStatus
+JOB_STATUS_SLASHED: JobStatus
+CHECK_STEP_NONE: CheckStep
+CHECK_STEP_COMMIT: CheckStep
+CHECK_STEP_REVEAL: CheckStep
+CHECK_STEP_PROVE: CheckStep
 
 class TemplateRequest(_message.Message):
-    __slots__ = ("coinbase", "graphs")
+    __slots__ = ("coinbase", "graphs", "companion")
     COINBASE_FIELD_NUMBER: _ClassVar[int]
     GRAPHS_FIELD_NUMBER: _ClassVar[int]
+    COMPANION_FIELD_NUMBER: _ClassVar[int]
     coinbase: bytes
     graphs: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, coinbase: _Optional[bytes] = ..., graphs: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    companion: bool
+    def __init__(self, coinbase: _Optional[bytes] = ..., graphs: _Optional[_Iterable[bytes]] = ..., companion: _Optional[bool] = ...) -> None: ...
 
 class Template(_message.Message):
-    __slots__ = ("id", "open", "opens_in_ms", "parent_hash", "seal_hash", "number", "timestamp", "difficulty", "base_fee", "chain_id", "nonce", "pending_nonce", "balance", "jobs", "genesis_hash")
+    __slots__ = ("id", "open", "opens_in_ms", "parent_hash", "seal_hash", "number", "timestamp", "difficulty", "base_fee", "chain_id", "nonce", "pending_nonce", "balance", "jobs", "genesis_hash", "questions", "checks")
     ID_FIELD_NUMBER: _ClassVar[int]
     OPEN_FIELD_NUMBER: _ClassVar[int]
     OPENS_IN_MS_FIELD_NUMBER: _ClassVar[int]
@@ -47,6 +62,8 @@ class Template(_message.Message):
     BALANCE_FIELD_NUMBER: _ClassVar[int]
     JOBS_FIELD_NUMBER: _ClassVar[int]
     GENESIS_HASH_FIELD_NUMBER: _ClassVar[int]
+    QUESTIONS_FIELD_NUMBER: _ClassVar[int]
+    CHECKS_FIELD_NUMBER: _ClassVar[int]
     id: int
     open: bool
     opens_in_ms: int
@@ -62,7 +79,9 @@ class Template(_message.Message):
     balance: bytes
     jobs: _containers.RepeatedCompositeFieldContainer[JobOffer]
     genesis_hash: bytes
-    def __init__(self, id: _Optional[int] = ..., open: _Optional[bool] = ..., opens_in_ms: _Optional[int] = ..., parent_hash: _Optional[bytes] = ..., seal_hash: _Optional[bytes] = ..., number: _Optional[int] = ..., timestamp: _Optional[int] = ..., difficulty: _Optional[bytes] = ..., base_fee: _Optional[bytes] = ..., chain_id: _Optional[int] = ..., nonce: _Optional[int] = ..., pending_nonce: _Optional[int] = ..., balance: _Optional[bytes] = ..., jobs: _Optional[_Iterable[_Union[JobOffer, _Mapping]]] = ..., genesis_hash: _Optional[bytes] = ...) -> None: ...
+    questions: _containers.RepeatedCompositeFieldContainer[DataRequest]
+    checks: _containers.RepeatedCompositeFieldContainer[Check]
+    def __init__(self, id: _Optional[int] = ..., open: _Optional[bool] = ..., opens_in_ms: _Optional[int] = ..., parent_hash: _Optional[bytes] = ..., seal_hash: _Optional[bytes] = ..., number: _Optional[int] = ..., timestamp: _Optional[int] = ..., difficulty: _Optional[bytes] = ..., base_fee: _Optional[bytes] = ..., chain_id: _Optional[int] = ..., nonce: _Optional[int] = ..., pending_nonce: _Optional[int] = ..., balance: _Optional[bytes] = ..., jobs: _Optional[_Iterable[_Union[JobOffer, _Mapping]]] = ..., genesis_hash: _Optional[bytes] = ..., questions: _Optional[_Iterable[_Union[DataRequest, _Mapping]]] = ..., checks: _Optional[_Iterable[_Union[Check, _Mapping]]] = ...) -> None: ...
 
 class JobOffer(_message.Message):
     __slots__ = ("id", "graph", "status", "fee", "deadline", "ready_at")
@@ -87,7 +106,7 @@ class JobRequest(_message.Message):
     def __init__(self, id: _Optional[int] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("id", "graph", "symbols", "input", "provider", "status", "deadline", "fee", "requester", "output")
+    __slots__ = ("id", "graph", "symbols", "input", "provider", "status", "deadline", "fee", "requester", "output", "trace_root")
     ID_FIELD_NUMBER: _ClassVar[int]
     GRAPH_FIELD_NUMBER: _ClassVar[int]
     SYMBOLS_FIELD_NUMBER: _ClassVar[int]
@@ -98,6 +117,7 @@ class Job(_message.Message):
     FEE_FIELD_NUMBER: _ClassVar[int]
     REQUESTER_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    TRACE_ROOT_FIELD_NUMBER: _ClassVar[int]
     id: int
     graph: bytes
     symbols: _containers.RepeatedScalarFieldContainer[int]
@@ -108,7 +128,8 @@ class Job(_message.Message):
     fee: bytes
     requester: bytes
     output: bytes
-    def __init__(self, id: _Optional[int] = ..., graph: _Optional[bytes] = ..., symbols: _Optional[_Iterable[int]] = ..., input: _Optional[bytes] = ..., provider: _Optional[bytes] = ..., status: _Optional[_Union[JobStatus, str]] = ..., deadline: _Optional[int] = ..., fee: _Optional[bytes] = ..., requester: _Optional[bytes] = ..., output: _Optional[bytes] = ...) -> None: ...
+    trace_root: bytes
+    def __init__(self, id: _Optional[int] = ..., graph: _Optional[bytes] = ..., symbols: _Optional[_Iterable[int]] = ..., input: _Optional[bytes] = ..., provider: _Optional[bytes] = ..., status: _Optional[_Union[JobStatus, str]] = ..., deadline: _Optional[int] = ..., fee: _Optional[bytes] = ..., requester: _Optional[bytes] = ..., output: _Optional[bytes] = ..., trace_root: _Optional[bytes] = ...) -> None: ...
 
 class Ticket(_message.Message):
     __slots__ = ("template_id", "nonce", "certificate")
@@ -161,3 +182,55 @@ class Manifest(_message.Message):
     trace_root: bytes
     subgraph_roots: _containers.RepeatedScalarFieldContainer[bytes]
     def __init__(self, job: _Optional[int] = ..., trace_root: _Optional[bytes] = ..., subgraph_roots: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class Check(_message.Message):
+    __slots__ = ("job", "graph", "step", "ready_at", "until", "trace_root", "demands")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    GRAPH_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    READY_AT_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    TRACE_ROOT_FIELD_NUMBER: _ClassVar[int]
+    DEMANDS_FIELD_NUMBER: _ClassVar[int]
+    job: int
+    graph: bytes
+    step: CheckStep
+    ready_at: int
+    until: int
+    trace_root: bytes
+    demands: _containers.RepeatedCompositeFieldContainer[Demand]
+    def __init__(self, job: _Optional[int] = ..., graph: _Optional[bytes] = ..., step: _Optional[_Union[CheckStep, str]] = ..., ready_at: _Optional[int] = ..., until: _Optional[int] = ..., trace_root: _Optional[bytes] = ..., demands: _Optional[_Iterable[_Union[Demand, _Mapping]]] = ...) -> None: ...
+
+class Demand(_message.Message):
+    __slots__ = ("id", "question", "expires_at")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    question: bytes
+    expires_at: int
+    def __init__(self, id: _Optional[int] = ..., question: _Optional[bytes] = ..., expires_at: _Optional[int] = ...) -> None: ...
+
+class DataRequest(_message.Message):
+    __slots__ = ("job", "question", "demand", "until")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    DEMAND_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    job: int
+    question: bytes
+    demand: int
+    until: int
+    def __init__(self, job: _Optional[int] = ..., question: _Optional[bytes] = ..., demand: _Optional[int] = ..., until: _Optional[int] = ...) -> None: ...
+
+class Data(_message.Message):
+    __slots__ = ("job", "question", "answer", "signature")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    job: int
+    question: bytes
+    answer: bytes
+    signature: bytes
+    def __init__(self, job: _Optional[int] = ..., question: _Optional[bytes] = ..., answer: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...

@@ -59,6 +59,16 @@ class WorkStub:
                 request_serializer=hyperdust_dot_proto_dot_work__pb2.ManifestRequest.SerializeToString,
                 response_deserializer=hyperdust_dot_proto_dot_work__pb2.Manifest.FromString,
                 _registered_method=True)
+        self.GetData = channel.unary_unary(
+                '/hyperdust.work.v1.Work/GetData',
+                request_serializer=hyperdust_dot_proto_dot_work__pb2.DataRequest.SerializeToString,
+                response_deserializer=hyperdust_dot_proto_dot_work__pb2.Data.FromString,
+                _registered_method=True)
+        self.SubmitData = channel.unary_unary(
+                '/hyperdust.work.v1.Work/SubmitData',
+                request_serializer=hyperdust_dot_proto_dot_work__pb2.Data.SerializeToString,
+                response_deserializer=hyperdust_dot_proto_dot_work__pb2.Verdict.FromString,
+                _registered_method=True)
 
 
 class WorkServicer:
@@ -98,6 +108,20 @@ class WorkServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetData(self, request, context):
+        """What a provider committed to, part by part, of a revealed job. NOT_FOUND: its provider was asked; try again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SubmitData(self, request, context):
+        """A provider's answer to a question of Template.questions; checked against what it committed to.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -125,6 +149,16 @@ def add_WorkServicer_to_server(servicer, server):
                     servicer.GetManifest,
                     request_deserializer=hyperdust_dot_proto_dot_work__pb2.ManifestRequest.FromString,
                     response_serializer=hyperdust_dot_proto_dot_work__pb2.Manifest.SerializeToString,
+            ),
+            'GetData': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetData,
+                    request_deserializer=hyperdust_dot_proto_dot_work__pb2.DataRequest.FromString,
+                    response_serializer=hyperdust_dot_proto_dot_work__pb2.Data.SerializeToString,
+            ),
+            'SubmitData': grpc.unary_unary_rpc_method_handler(
+                    servicer.SubmitData,
+                    request_deserializer=hyperdust_dot_proto_dot_work__pb2.Data.FromString,
+                    response_serializer=hyperdust_dot_proto_dot_work__pb2.Verdict.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -262,6 +296,60 @@ class Work:
             '/hyperdust.work.v1.Work/GetManifest',
             hyperdust_dot_proto_dot_work__pb2.ManifestRequest.SerializeToString,
             hyperdust_dot_proto_dot_work__pb2.Manifest.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetData(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hyperdust.work.v1.Work/GetData',
+            hyperdust_dot_proto_dot_work__pb2.DataRequest.SerializeToString,
+            hyperdust_dot_proto_dot_work__pb2.Data.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubmitData(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hyperdust.work.v1.Work/SubmitData',
+            hyperdust_dot_proto_dot_work__pb2.Data.SerializeToString,
+            hyperdust_dot_proto_dot_work__pb2.Verdict.FromString,
             options,
             channel_credentials,
             insecure,
