@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from hyperdust_core import open_range, siblings_size
 
-from pouw.operators.elements import element_inputs
+from pouw.operators.elements import element_inputs, element_windows
 from pouw.operators.rule import OperatorRule
 from pouw.operators.types import Tensor
 from pouw.trace import LEAF_BYTES, dtype_by_name, tensor_root
@@ -41,9 +41,8 @@ def encode_element_call(rule: OperatorRule, tensors: Sequence[Tensor], attribute
     """
     parts = [_operator(rule, attributes), index.to_bytes(8, "big"), bytes([len(tensors)])]
     parts += [encode_type(tensor) for tensor in tensors]
-    for tensor, ranges in zip(tensors, element_inputs(rule, tensors, attributes, index), strict=True):
-        data = encode_data(tensor)
-        parts += [data[start:end] for start, end in ranges]
+    for number, window in element_windows(rule, tensors, attributes, index):
+        parts.append(encode_data(tensors[number].reshape(-1)[window.indices()]))
     return b"".join(parts)
 
 

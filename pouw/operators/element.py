@@ -47,10 +47,10 @@ class Window:
 
 
 Read = Callable[[int, Window], Tensor]
-"""Gives the values of a window of tensor number .0, flat."""
+"""Gives the values of a window of tensor number .0, flat, in its dtype; a tensor may be read more than once."""
 
 
-def value_at(tensor: Tensor, *place: int) -> int:
+def value_at(tensor: NDArray[np.integer], *place: int) -> int:
     """Return one value of a tensor."""
     return int(tensor[place])
 
@@ -64,4 +64,26 @@ class ElementRule:
     reads: Callable[[Shapes, Attributes], tuple[int, ...]]
     """Number of elements that are read of each tensor: the same for every element of the output."""
     compute: Callable[[Shapes, Attributes, int, Read], int]
-    """Value of the element with this row-major index; reads one window of every tensor, in order."""
+    """Value of the element with this row-major index; in which order it reads its windows is part of the rule."""
+
+
+Refutes = Callable[[Shapes, Attributes, int, int, int, Read], bool]
+"""(shapes, attributes, index, claimed value, witness, read) -> whether the witness shows that the value is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessRule:
+    """How a wrong element is refuted without recomputing it: for values that depend on more than a leaf holds.
+
+    A witness is one number whose meaning is the operator's: an index of another entry, another triangle.
+    No witness refutes the right value; every wrong one is refuted by the witness that `choose` names.
+    """
+
+    name: str
+    """The operator's."""
+    reads: Callable[[Shapes, Attributes], tuple[int, ...]]
+    """Number of elements that are read of each tensor at most."""
+    refutes: Refutes
+    """Raises TensorOutOfRange for a value that the operator does not take: then no value is right."""
+    choose: Callable[[int, int], int]
+    """(right value, claimed value) -> the witness that refutes the claim, where they differ."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from pouw.operators import causal, decoder, sampling
 from pouw.operators.attention import WEIGHT_TABLE_SIZE
-from pouw.operators.element import Attributes, ElementRule, Read, Shapes, Window, value_at
+from pouw.operators.element import Attributes, ElementRule, Read, Shapes, Window, WitnessRule, value_at
 
 _NOTHING = Window(0, 0)
 
@@ -110,8 +110,11 @@ def _sample(shapes: Shapes, attributes: Attributes, index: int, read: Read) -> i
     return value_at(sampling.sample(logits[None], seed, so_far, table, *attributes), 0)
 
 
-def refutes_argmax(shapes: Shapes, index: int, claimed: int, witness: int, read: Read) -> bool:
-    """Return whether entry `witness` of a row shows that `claimed` is not its first largest; reads two entries."""
+def refutes_argmax(shapes: Shapes, _: Attributes, index: int, claimed: int, witness: int, read: Read) -> bool:
+    """Return whether entry `witness` of a row shows that `claimed` is not its first largest; reads two entries.
+
+    A claim that is no entry of the row is a fault by itself; nothing is read.
+    """
     n = shapes[0][1]
     if not 0 <= claimed < n:
         return True
@@ -136,3 +139,5 @@ RULES = (
     ElementRule("argmax", lambda shapes, _: (shapes[0][1],), _argmax),
     ElementRule("sample", lambda shapes, _: (shapes[0][1], 1, 0, WEIGHT_TABLE_SIZE), _sample),
 )
+
+WITNESS_RULES = (WitnessRule("argmax", lambda _, __: (2,), refutes_argmax, lambda right, _: right),)

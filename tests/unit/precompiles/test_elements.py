@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from pouw.backends.registry import all_cases
 from pouw.operators.elements import (
     ELEMENT_RULES,
     LEAF_BYTES_MAX,
+    WITNESS_RULES,
     ElementOutOfRange,
     LeafTooLarge,
     NoElementRule,
@@ -15,12 +17,13 @@ from pouw.operators.elements import (
     element_inputs,
     leaf_bytes,
     open_inputs,
+    witness_bytes,
 )
 from pouw.operators.elements_decoder import refutes_argmax
 from pouw.operators.errors import TensorOutOfRange, WrongArity, WrongShape
 from pouw.operators.rules import RULE_BY_NAME
 from pouw.operators.types import TensorType
-from pouw.trace import INT8, INT16, INT32
+from pouw.trace import INT8, INT16, INT32, dtype_by_name
 
 MATMUL = RULE_BY_NAME["matmul"]
 TYPES = (TensorType(INT8, (3, 8)), TensorType(INT8, (5, 8)))
@@ -68,10 +71,11 @@ def test_types_and_values_are_checked_as_in_the_operator():
         compute_element(MATMUL, TYPES, (1,), 0, (A[0], np.full(8, 65, np.int8)))
 
 
-def test_operators_of_scenes_have_no_element_yet():
-    assert "shade" not in ELEMENT_RULES
+def test_every_operator_states_how_one_element_is_recomputed():
+    assert set(ELEMENT_RULES) == set(RULE_BY_NAME)
+    assert set(WITNESS_RULES) <= set(ELEMENT_RULES)
     with pytest.raises(NoElementRule):
-        leaf_bytes(RULE_BY_NAME["rasterize"], (), ())
+        witness_bytes(MATMUL, TYPES, (0,))
 
 
 def test_leaves():
@@ -80,7 +84,8 @@ def test_leaves():
     check_leaf_bytes(RULE_BY_NAME["l2_normalize"], (widest,), ())
     assert leaf_bytes(RULE_BY_NAME["l2_normalize"], (widest,), ()) == LEAF_BYTES_MAX
     with pytest.raises(LeafTooLarge):
-        check_leaf_bytes(RULE_BY_NAME["argmax"], (TensorType(INT32, (1, 16_385)),), ())
+        check_leaf_bytes(RULE_BY_NAME["l2_normalize"], (TensorType(INT32, (16_385,)),), ())
+    check_leaf_bytes(RULE_BY_NAME["argmax"], (TensorType(INT32, (1, 128_000)),), ())  # by a witness
     pool = TensorType(INT16, (64, 64, 9))
     check_leaf_bytes(RULE_BY_NAME["max_pool"], (pool,), (64, 1))
 
@@ -89,9 +94,32 @@ def test_a_witness_refutes_an_index_that_is_not_the_first_largest():
     x = np.array([[1, 9, 4, 9]], np.int32)
 
     def refutes(claimed, witness):
-        return refutes_argmax(((1, 4),), 0, claimed, witness, lambda _, window: x.reshape(-1)[window.indices()])
+        return refutes_argmax(((1, 4),), (), 0, claimed, witness, lambda _, window: x.reshape(-1)[window.indices()])
 
     assert refutes(2, 1)
     assert refutes(3, 1)
     assert refutes(4, 0)
     assert not any(refutes(1, witness) for witness in range(-1, 6))
+
+
+SCENES = {f"{case[0]} {number}": case for number, case in enumerate(all_cases()) if RULE_BY_NAME[case[0]].code >= 40}
+
+
+@pytest.mark.parametrize("case", SCENES)
+def test_an_element_of_a_scene_is_that_of_the_whole(case):
+    name, tensors, attributes = SCENES[case]
+    rule = RULE_BY_NAME[name]
+    expected = rule.compute(tensors, attributes).reshape(-1)
+    types = [TensorType(dtype_by_name(tensor.dtype.name), tensor.shape) for tensor in tensors]
+    for index in {0, expected.size - 1, *range(0, expected.size, max(1, expected.size // 40))}:
+        opened = open_inputs(rule, tensors, attributes, index)
+        assert sum(values.nbytes for values in opened) == leaf_bytes(rule, types, attributes)
+        assert compute_element(rule, types, attributes, index, opened) == expected[index]
+
+
+def test_a_key_that_names_no_triangle_is_refused():
+    name, tensors, attributes = next(case for case in SCENES.values() if case[0] == "interpolate")
+    for wrong in (-1, tensors[2].shape[0]):
+        keys = np.full_like(tensors[0], wrong)
+        with pytest.raises(TensorOutOfRange):
+            open_inputs(RULE_BY_NAME[name], (keys, *tensors[1:]), attributes, 0)
