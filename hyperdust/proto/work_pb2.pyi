@@ -46,7 +46,7 @@ class TemplateRequest(_message.Message):
     def __init__(self, coinbase: _Optional[bytes] = ..., graphs: _Optional[_Iterable[bytes]] = ..., companion: _Optional[bool] = ...) -> None: ...
 
 class Template(_message.Message):
-    __slots__ = ("id", "open", "opens_in_ms", "parent_hash", "seal_hash", "number", "timestamp", "difficulty", "base_fee", "chain_id", "nonce", "pending_nonce", "balance", "jobs", "genesis_hash", "questions", "checks")
+    __slots__ = ("id", "open", "opens_in_ms", "parent_hash", "seal_hash", "number", "timestamp", "difficulty", "base_fee", "chain_id", "nonce", "pending_nonce", "balance", "jobs", "genesis_hash", "questions", "checks", "vote")
     ID_FIELD_NUMBER: _ClassVar[int]
     OPEN_FIELD_NUMBER: _ClassVar[int]
     OPENS_IN_MS_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +64,7 @@ class Template(_message.Message):
     GENESIS_HASH_FIELD_NUMBER: _ClassVar[int]
     QUESTIONS_FIELD_NUMBER: _ClassVar[int]
     CHECKS_FIELD_NUMBER: _ClassVar[int]
+    VOTE_FIELD_NUMBER: _ClassVar[int]
     id: int
     open: bool
     opens_in_ms: int
@@ -81,7 +82,28 @@ class Template(_message.Message):
     genesis_hash: bytes
     questions: _containers.RepeatedCompositeFieldContainer[DataRequest]
     checks: _containers.RepeatedCompositeFieldContainer[Check]
-    def __init__(self, id: _Optional[int] = ..., open: _Optional[bool] = ..., opens_in_ms: _Optional[int] = ..., parent_hash: _Optional[bytes] = ..., seal_hash: _Optional[bytes] = ..., number: _Optional[int] = ..., timestamp: _Optional[int] = ..., difficulty: _Optional[bytes] = ..., base_fee: _Optional[bytes] = ..., chain_id: _Optional[int] = ..., nonce: _Optional[int] = ..., pending_nonce: _Optional[int] = ..., balance: _Optional[bytes] = ..., jobs: _Optional[_Iterable[_Union[JobOffer, _Mapping]]] = ..., genesis_hash: _Optional[bytes] = ..., questions: _Optional[_Iterable[_Union[DataRequest, _Mapping]]] = ..., checks: _Optional[_Iterable[_Union[Check, _Mapping]]] = ...) -> None: ...
+    vote: Link
+    def __init__(self, id: _Optional[int] = ..., open: _Optional[bool] = ..., opens_in_ms: _Optional[int] = ..., parent_hash: _Optional[bytes] = ..., seal_hash: _Optional[bytes] = ..., number: _Optional[int] = ..., timestamp: _Optional[int] = ..., difficulty: _Optional[bytes] = ..., base_fee: _Optional[bytes] = ..., chain_id: _Optional[int] = ..., nonce: _Optional[int] = ..., pending_nonce: _Optional[int] = ..., balance: _Optional[bytes] = ..., jobs: _Optional[_Iterable[_Union[JobOffer, _Mapping]]] = ..., genesis_hash: _Optional[bytes] = ..., questions: _Optional[_Iterable[_Union[DataRequest, _Mapping]]] = ..., checks: _Optional[_Iterable[_Union[Check, _Mapping]]] = ..., vote: _Optional[_Union[Link, _Mapping]] = ...) -> None: ...
+
+class Link(_message.Message):
+    __slots__ = ("source", "source_number", "target", "target_number")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    TARGET_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    source: bytes
+    source_number: int
+    target: bytes
+    target_number: int
+    def __init__(self, source: _Optional[bytes] = ..., source_number: _Optional[int] = ..., target: _Optional[bytes] = ..., target_number: _Optional[int] = ...) -> None: ...
+
+class Vote(_message.Message):
+    __slots__ = ("link", "signature")
+    LINK_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    link: Link
+    signature: bytes
+    def __init__(self, link: _Optional[_Union[Link, _Mapping]] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class JobOffer(_message.Message):
     __slots__ = ("id", "graph", "status", "fee", "deadline", "ready_at")

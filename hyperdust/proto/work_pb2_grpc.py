@@ -69,6 +69,11 @@ class WorkStub:
                 request_serializer=hyperdust_dot_proto_dot_work__pb2.Data.SerializeToString,
                 response_deserializer=hyperdust_dot_proto_dot_work__pb2.Verdict.FromString,
                 _registered_method=True)
+        self.SubmitVote = channel.unary_unary(
+                '/hyperdust.work.v1.Work/SubmitVote',
+                request_serializer=hyperdust_dot_proto_dot_work__pb2.Vote.SerializeToString,
+                response_deserializer=hyperdust_dot_proto_dot_work__pb2.Verdict.FromString,
+                _registered_method=True)
 
 
 class WorkServicer:
@@ -122,6 +127,13 @@ class WorkServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SubmitVote(self, request, context):
+        """A signed finality vote: what a template asks for, or one signed before that may not have arrived.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -158,6 +170,11 @@ def add_WorkServicer_to_server(servicer, server):
             'SubmitData': grpc.unary_unary_rpc_method_handler(
                     servicer.SubmitData,
                     request_deserializer=hyperdust_dot_proto_dot_work__pb2.Data.FromString,
+                    response_serializer=hyperdust_dot_proto_dot_work__pb2.Verdict.SerializeToString,
+            ),
+            'SubmitVote': grpc.unary_unary_rpc_method_handler(
+                    servicer.SubmitVote,
+                    request_deserializer=hyperdust_dot_proto_dot_work__pb2.Vote.FromString,
                     response_serializer=hyperdust_dot_proto_dot_work__pb2.Verdict.SerializeToString,
             ),
     }
@@ -349,6 +366,33 @@ class Work:
             target,
             '/hyperdust.work.v1.Work/SubmitData',
             hyperdust_dot_proto_dot_work__pb2.Data.SerializeToString,
+            hyperdust_dot_proto_dot_work__pb2.Verdict.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubmitVote(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hyperdust.work.v1.Work/SubmitVote',
+            hyperdust_dot_proto_dot_work__pb2.Vote.SerializeToString,
             hyperdust_dot_proto_dot_work__pb2.Verdict.FromString,
             options,
             channel_credentials,
