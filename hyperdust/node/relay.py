@@ -68,8 +68,8 @@ class Subject(Protocol):
         """Its number."""
         ...
 
-    def is_question(self, question: bytes) -> bool:
-        """Whether the question is about something committed to."""
+    def is_question(self, question: bytes, signature: bytes) -> bool:
+        """Whether the question is about something committed to; `signature`: of the list of operators it rests on."""
         ...
 
     def check(self, question: bytes, answer: Answer) -> None:
@@ -116,7 +116,7 @@ class Relay:
         """What the stored answers cost."""
         return sum(self._bytes.values())
 
-    def ask(self, subject: Subject, question: bytes, peer: str) -> Answer | None:
+    def ask(self, subject: Subject, question: bytes, signature: bytes, peer: str) -> Answer | None:
         """The answer, or None: the provider is asked now.
 
         Raises:
@@ -133,7 +133,7 @@ class Relay:
                 return None
         if len(question) > MAX_QUESTION_BYTES:
             raise QuestionRefused(f"a question of {len(question)} bytes, at most {MAX_QUESTION_BYTES}")
-        if not subject.is_question(question):
+        if not subject.is_question(question, signature):
             raise QuestionRefused(f"job {subject.job}: the provider committed to nothing that this asks for")
         with self._lock:
             self._expire()

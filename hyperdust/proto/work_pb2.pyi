@@ -234,16 +234,18 @@ class Demand(_message.Message):
     def __init__(self, id: _Optional[int] = ..., question: _Optional[bytes] = ..., expires_at: _Optional[int] = ...) -> None: ...
 
 class DataRequest(_message.Message):
-    __slots__ = ("job", "question", "demand", "until")
+    __slots__ = ("job", "question", "demand", "until", "signature")
     JOB_FIELD_NUMBER: _ClassVar[int]
     QUESTION_FIELD_NUMBER: _ClassVar[int]
     DEMAND_FIELD_NUMBER: _ClassVar[int]
     UNTIL_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     job: int
     question: bytes
     demand: int
     until: int
-    def __init__(self, job: _Optional[int] = ..., question: _Optional[bytes] = ..., demand: _Optional[int] = ..., until: _Optional[int] = ...) -> None: ...
+    signature: bytes
+    def __init__(self, job: _Optional[int] = ..., question: _Optional[bytes] = ..., demand: _Optional[int] = ..., until: _Optional[int] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Data(_message.Message):
     __slots__ = ("job", "question", "answer", "signature")

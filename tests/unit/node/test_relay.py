@@ -27,8 +27,8 @@ class FakeSubject:
 
     job: int = 1
 
-    def is_question(self, question: bytes) -> bool:
-        return question.startswith(b"about")
+    def is_question(self, question: bytes, signature: bytes) -> bool:
+        return question.startswith(b"about") and not signature
 
     def check(self, question: bytes, answer: Answer) -> None:
         if answer.data[: len(question) + 8] != b"data of " + question:
@@ -62,19 +62,19 @@ def answer_of(question: bytes, padding: int = 0, signature: bytes = b"") -> Answ
 
 
 def test_a_question_waits_for_its_provider_and_then_for_nobody(relay: Relay) -> None:
-    assert relay.ask(JOB, b"about a", "peer") is None
-    assert relay.ask(JOB, b"about a", "another") is None
+    assert relay.ask(JOB, b"about a", b"", "peer") is None
+    assert relay.ask(JOB, b"about a", b"", "another") is None
     assert relay.open_questions({1}) == [(1, b"about a")]
     assert relay.open_questions({2}) == []
     relay.answer(JOB, b"about a", answer_of(b"about a"))
     assert relay.open_questions({1}) == []
-    assert relay.ask(JOB, b"about a", "peer") == answer_of(b"about a")
+    assert relay.ask(JOB, b"about a", b"", "peer") == answer_of(b"about a")
     relay.answer(JOB, b"about a", Answer(b"anything", b""))  # nothing replaces what was checked
-    assert relay.ask(JOB, b"about a", "peer") == answer_of(b"about a")
+    assert relay.ask(JOB, b"about a", b"", "peer") == answer_of(b"about a")
 
 
 def test_a_wrong_answer_is_refused_and_the_question_stays(relay: Relay) -> None:
-    relay.ask(JOB, b"about a", "peer")
+    relay.ask(JOB, b"about a", b"", "peer")
     with pytest.raises(AnswerRefused, match="not what was committed to"):
         relay.answer(JOB, b"about a", Answer(b"a lie", b""))
     with pytest.raises(AnswerRefused, match="at most"):
@@ -84,18 +84,18 @@ def test_a_wrong_answer_is_refused_and_the_question_stays(relay: Relay) -> None:
 
 
 def test_a_list_needs_its_signature(relay: Relay) -> None:
-    relay.ask(JOB, b"about list", "peer")
+    relay.ask(JOB, b"about list", b"", "peer")
     with pytest.raises(SignatureMissing):
         relay.answer(JOB, b"about list", answer_of(b"about list"))
     relay.answer(JOB, b"about list", answer_of(b"about list", signature=b"signed"))
-    assert relay.ask(JOB, b"about list", "peer") is not None
+    assert relay.ask(JOB, b"about list", b"", "peer") is not None
 
 
 def test_nonsense_is_never_asked_and_what_nobody_asked_is_never_kept(relay: Relay) -> None:
     with pytest.raises(QuestionRefused, match="committed to nothing"):
-        relay.ask(JOB, b"nonsense", "peer")
+        relay.ask(JOB, b"nonsense", b"", "peer")
     with pytest.raises(QuestionRefused, match="at most"):
-        relay.ask(JOB, b"about" + bytes(MAX_QUESTION_BYTES), "peer")
+        relay.ask(JOB, b"about" + bytes(MAX_QUESTION_BYTES), b"", "peer")
     with pytest.raises(NotAsked):
         relay.answer(JOB, b"about a", answer_of(b"about a"))
     assert relay.open_questions({1}) == []
@@ -103,25 +103,25 @@ def test_nonsense_is_never_asked_and_what_nobody_asked_is_never_kept(relay: Rela
 
 def test_one_job_one_peer_and_all_have_a_bound_each(relay: Relay) -> None:
     for number in range(MAX_OPEN_PER_JOB):
-        relay.ask(JOB, b"about %d" % number, f"peer {number}")
+        relay.ask(JOB, b"about %d" % number, b"", f"peer {number}")
     with pytest.raises(RelayFull, match="job 1"):
-        relay.ask(JOB, b"about more", "peer")
+        relay.ask(JOB, b"about more", b"", "peer")
     for number in range(MAX_OPEN_PER_PEER):
-        relay.ask(FakeSubject(2 + number), b"about", "busy")
+        relay.ask(FakeSubject(2 + number), b"about", b"", "busy")
     with pytest.raises(RelayFull, match="this connection"):
-        relay.ask(FakeSubject(1_000), b"about", "busy")
+        relay.ask(FakeSubject(1_000), b"about", b"", "busy")
     for number in range(MAX_OPEN - MAX_OPEN_PER_JOB - MAX_OPEN_PER_PEER):
-        relay.ask(FakeSubject(2_000 + number), b"about", f"peer {number}")
+        relay.ask(FakeSubject(2_000 + number), b"about", b"", f"peer {number}")
     with pytest.raises(RelayFull, match="all jobs"):
-        relay.ask(FakeSubject(9_000), b"about", "new")
+        relay.ask(FakeSubject(9_000), b"about", b"", "new")
     relay.answer(JOB, b"about 0", answer_of(b"about 0"))
-    assert relay.ask(FakeSubject(9_000), b"about", "new") is None
+    assert relay.ask(FakeSubject(9_000), b"about", b"", "new") is None
 
 
 def test_questions_expire(relay: Relay, clock: Clock) -> None:
-    relay.ask(JOB, b"about a", "peer")
+    relay.ask(JOB, b"about a", b"", "peer")
     clock.now = EXPIRES_S
-    relay.ask(JOB, b"about b", "peer")
+    relay.ask(JOB, b"about b", b"", "peer")
     before = relay.version
     clock.now = EXPIRES_S + 1
     assert relay.open_questions({1}) == [(1, b"about b")]
@@ -134,22 +134,22 @@ def test_memory_is_bounded_by_bytes_and_the_least_used_leaves_first(clock: Clock
     relay = Relay(clock, max_stored_bytes=10_000, max_stored_bytes_per_job=4_000)
     for job in range(20):
         relay.publish(FakeSubject(job), b"about", answer_of(b"about", 1_000))
-        assert relay.ask(FakeSubject(0), b"about", "peer") is not None  # in use all the time
+        assert relay.ask(FakeSubject(0), b"about", b"", "peer") is not None  # in use all the time
         assert relay.stored_bytes <= 10_000
-    assert relay.ask(FakeSubject(1), b"about", "peer") is None
+    assert relay.ask(FakeSubject(1), b"about", b"", "peer") is None
     for number in range(20):
         question = b"about %d" % number
         relay.publish(FakeSubject(19), question, answer_of(question, 1_000))
-    assert relay.ask(FakeSubject(0), b"about", "peer") is not None  # a greedy job pushed out its own alone
+    assert relay.ask(FakeSubject(0), b"about", b"", "peer") is not None  # a greedy job pushed out its own alone
     assert relay.stored_bytes <= 10_000
 
 
 def test_a_job_that_is_over_is_forgotten(relay: Relay) -> None:
-    relay.ask(JOB, b"about a", "peer")
+    relay.ask(JOB, b"about a", b"", "peer")
     relay.publish(JOB, b"about b", answer_of(b"about b"))
     relay.publish(FakeSubject(2), b"about b", answer_of(b"about b"))
     relay.forget(keep={2})
     assert relay.open_questions({1}) == []
-    assert relay.ask(FakeSubject(2), b"about b", "peer") is not None
+    assert relay.ask(FakeSubject(2), b"about b", b"", "peer") is not None
     relay.forget(keep=())
     assert relay.stored_bytes == 0
