@@ -36,9 +36,9 @@ from chain.engine import (
     genesis_state,
 )
 from consensus.rewards import opening_call
-from consensus.validation import WorkChecked, environment_of, execute_block
+from consensus.validation import OriginChecked, environment_of, execute_block
 from hyperdust.node.store import ExecutedBlock, open_store
-from precompiles.registry import PRECOMPILES
+from precompiles.registry import precompiles_for
 
 Row = dict[str, object]
 ANVIL = Path(__file__).parents[1] / "tests/functional/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil"
@@ -229,7 +229,7 @@ def own_import(senders: Sequence[bytes], raws: Sequence[bytes]) -> Callable[[], 
         environment_of(child, params),
         transactions,
         lambda keys: [state.get(key) for key in keys],
-        precompiles=PRECOMPILES,
+        precompiles=precompiles_for(None, bytes(32)),
         before=before,
     )
     header = replace(
@@ -255,7 +255,7 @@ def own_import(senders: Sequence[bytes], raws: Sequence[bytes]) -> Callable[[], 
             start = time.perf_counter()
             block = decode_block(wire)
             view = store.latest.state_at(genesis.hash)
-            found, result = execute_block(WorkChecked(block, genesis, None, bytes(32)), params, view.read_many)
+            found, result = execute_block(OriginChecked(block, genesis, None), params, view.read_many)
             hashes = tuple(transaction.hash for transaction in found)
             receipts = tuple(receipt.encode() for receipt in result.receipts)
             store.adopt(executed(block, hashes, receipts, result.writes))

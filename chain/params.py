@@ -51,3 +51,7 @@ class ChainParams:
 
 
 DEVNET_CHAIN_IDS: Final = range(48_000_000, 49_000_000)
+    origin_depth_blocks: int = 6
+    """Bitcoin blocks that have to lie on top of an origin."""
+    bitcoin_network: str = "regtest"
+    """Bitcoin's name, as `getblockchaininfo` says it, of the network that origins lie on."""

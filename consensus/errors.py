@@ -57,8 +57,43 @@ class OmmersRefused(Mismatch):
     """`ommers_hash` is not the empty list's."""
 
 
-class WrongOrigin(Mismatch):
-    """`parent_beacon_block_root` names an origin that the rules do not allow."""
+class OriginDropped(Mismatch):
+    """`parent_beacon_block_root` is zero although the parent has an origin."""
+
+
+class OriginBelowParents(OutOfRange):
+    """The origin lies lower in Bitcoin than the parent's."""
+
+
+class OriginNotFollowed(NotYet):
+    """The block has an origin, and this node follows no Bitcoin."""
+
+    def __init__(self, origin: bytes) -> None:
+        super().__init__(
+            f"OriginNotFollowed: {origin[::-1].hex()}: this node follows no Bitcoin; start it with --bitcoin-rpc"
+        )
+
+
+class OriginUnknown(NotYet):
+    """The origin, or the parent's, has not been seen on Bitcoin."""
+
+    def __init__(self, block_hash: bytes) -> None:
+        super().__init__(f"OriginUnknown: no Bitcoin header {block_hash[::-1].hex()}")
+        self.block_hash = block_hash
+
+
+class OriginStale(NotYet):
+    """The origin lies on a branch that is not Bitcoin's best chain."""
+
+    def __init__(self, origin: bytes, height: int) -> None:
+        super().__init__(f"OriginStale: {origin[::-1].hex()} at height {height} is not on Bitcoin's best chain")
+
+
+class OriginTooShallow(NotYet):
+    """The origin has too few Bitcoin blocks on top."""
+
+    def __init__(self, height: int, got: int, expected: int) -> None:
+        super().__init__(f"OriginTooShallow: height {height}: got {got} blocks on top, expected at least {expected}")
 
 
 class WithdrawalsRefused(Mismatch):

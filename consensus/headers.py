@@ -1,8 +1,8 @@
-"""What a header has to be, given its parent: everything that needs neither state nor certificate."""
+"""What a header has to be, given its parent: all that needs neither state, certificate nor Bitcoin (`origin`)."""
 
 from typing import Final
 
-from chain.blocks import EMPTY_OMMERS_HASH, ZERO_HASH, Header
+from chain.blocks import EMPTY_OMMERS_HASH, Header
 from chain.hashing import H
 from chain.params import ChainParams
 from consensus.difficulty import compute_difficulty
@@ -17,7 +17,6 @@ from consensus.errors import (
     WrongDifficulty,
     WrongGasLimit,
     WrongNumber,
-    WrongOrigin,
     WrongParent,
 )
 
@@ -54,7 +53,6 @@ def check_header(header: Header, parent: Header, parent_ticket: bytes, params: C
     _expect(OmmersRefused, "ommers_hash", header.ommers_hash, EMPTY_OMMERS_HASH)
     _expect(BlobsRefused, "blob_gas_used", header.blob_gas_used, 0)
     _expect(BlobsRefused, "excess_blob_gas", header.excess_blob_gas, 0)
-    _expect(WrongOrigin, "parent_beacon_block_root", header.parent_beacon_block_root, ZERO_HASH)
     _expect(WrongGasLimit, "gas_limit", header.gas_limit, params.gas_limit)
     if header.gas_used > header.gas_limit:
         raise GasAboveLimit("gas_used", header.gas_used, f"<= {header.gas_limit}")
@@ -67,7 +65,7 @@ def check_header(header: Header, parent: Header, parent_ticket: bytes, params: C
 
 
 def _expect(
-    rule: type[WrongParent | WrongNumber | OmmersRefused | BlobsRefused | WrongOrigin | WrongGasLimit | WrongBaseFee]
+    rule: type[WrongParent | WrongNumber | OmmersRefused | BlobsRefused | WrongGasLimit | WrongBaseFee]
     | type[WrongDifficulty | WrongBeacon],
     what: str,
     got: object,

@@ -1,11 +1,13 @@
 """A block's way from a stranger's bytes to a valid one; each stage is a type, so none is skipped or repeated.
 
-Block --check_header--> HeaderChecked --check_work--> WorkChecked --execute_block--> Executed and compared
+Block --check_block_header--> HeaderChecked --check_work--> WorkChecked --check_block_origin--> OriginChecked
+--execute_block--> Executed and compared
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from bridge.view import BitcoinView
 from chain.blocks import EMPTY_TRIE_ROOT, Block, Header
 from chain.engine import (
     BlockEnvironment,
@@ -21,8 +23,9 @@ from chain.params import ChainParams
 from consensus import errors
 from consensus.certificate import Certificate, Operand, check_certificate, decode_certificate
 from consensus.headers import check_header
+from consensus.origin import check_origin
 from consensus.rewards import opening_call
-from precompiles.registry import PRECOMPILES
+from precompiles.registry import precompiles_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,16 @@ class WorkChecked:
     parent: Header
     certificate: Certificate
     ticket: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OriginChecked:
+    """A block whose origin is one as this node sees Bitcoin."""
+
+    block: Block
+    parent: Header
+    bitcoin: BitcoinView | None
+    """What the origin was checked against, and what contracts read below it; None: this node has no Bitcoin."""
 
 
 def check_block_header(
@@ -75,6 +88,18 @@ def check_work(checked: HeaderChecked, operand_of: Callable[[bytes, int], Operan
     return WorkChecked(checked.block, checked.parent, certificate, ticket)
 
 
+def check_block_origin(checked: WorkChecked, params: ChainParams, bitcoin: BitcoinView | None) -> OriginChecked:
+    """Third stage: the origin. After the work, so that what waits for Bitcoin has cost its sender something.
+
+    Raises:
+        OriginDropped, OriginBelowParents: never valid.
+        NotYet: retry later; the class says why.
+    """
+    origin, parents = checked.block.header.parent_beacon_block_root, checked.parent.parent_beacon_block_root
+    check_origin(origin, parents, params.origin_depth_blocks, bitcoin)
+    return OriginChecked(checked.block, checked.parent, bitcoin)
+
+
 def environment_of(header: Header, params: ChainParams) -> BlockEnvironment:
     """What the engine has to know of a block."""
     return BlockEnvironment(
@@ -92,7 +117,7 @@ def environment_of(header: Header, params: ChainParams) -> BlockEnvironment:
 
 
 def execute_block(
-    checked: WorkChecked, params: ChainParams, read_many: ReadMany, cache: StateCache | None = None
+    checked: OriginChecked, params: ChainParams, read_many: ReadMany, cache: StateCache | None = None
 ) -> tuple[Sequence[Transaction], Executed]:
     """Last stage: execute on the parent's state (whose `cache` may be given) and compare with the header.
 
@@ -105,7 +130,7 @@ def execute_block(
         environment_of(header, params),
         transactions,
         read_many,
-        precompiles=PRECOMPILES,
+        precompiles=precompiles_for(checked.bitcoin, header.parent_beacon_block_root),
         before=(opening_call(checked.parent),),
         cache=cache,
     )

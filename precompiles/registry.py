@@ -7,8 +7,10 @@ Addresses run from 0x…4801 up (execution.md, Precompiles). Input layouts: docs
 from collections.abc import Mapping
 from typing import Final
 
+from bridge.view import BitcoinView
 from chain.engine import Precompile
 from pouw.operators.rules import RULE_BY_NAME
+from precompiles.bitcoin import bitcoin_calls
 
 BLAKE3: Final = (0x4801).to_bytes(20, "big")
 OPENING: Final = (0x4802).to_bytes(20, "big")
@@ -80,3 +82,18 @@ PRECOMPILES: Final[tuple[Precompile, ...]] = (
     # A small graph with its constants and inputs -> the outputs' bytes.
     (RUN_GRAPH, "run_graph", 28_000, rates_of(24)),
 )
+"""Those that answer the same in every block; `precompiles_for` adds the others."""
+
+
+def precompiles_for(bitcoin: BitcoinView | None, origin: bytes) -> tuple[Precompile, ...]:
+    """Return all native calls of a block: `origin` is its header's `parent_beacon_block_root`.
+
+    Everything that executes on a block's behalf takes its table from here. Without a view, a call that needs Bitcoin
+    below an origin ends the execution with `OriginNotHeld`.
+    """
+    return (*PRECOMPILES, *bitcoin_calls(bitcoin, origin))
+
+
+def name_of(entry: Precompile) -> str:
+    """Return the name of a native call."""
+    return entry[1] if isinstance(entry[1], str) else str(getattr(entry[1], "__name__", "call"))

@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from bridge.view import BitcoinView
 from chain.blocks import (
     EMPTY_OMMERS_HASH,
     EMPTY_TRIE_ROOT,
@@ -28,11 +29,12 @@ from chain.params import ChainParams
 from chain.transactions import BlockGasLimitReached
 from consensus.difficulty import compute_difficulty
 from consensus.headers import compute_base_fee, compute_beacon
+from consensus.origin import choose_origin
 from consensus.rewards import opening_call
 from consensus.validation import environment_of
 from hyperdust.node.mempool import Mempool
 from hyperdust.node.store import Store
-from precompiles.registry import PRECOMPILES
+from precompiles.registry import precompiles_for
 
 log = structlog.get_logger()
 
@@ -79,12 +81,14 @@ class Builder:
         mempool: Mempool,
         block_time_s: int | None = None,
         clock: Callable[[], float] = time.time,
+        bitcoin: BitcoinView | None = None,
     ) -> None:
         self._params = params
         self._store = store
         self._mempool = mempool
         self._block_time_s = block_time_s
         self._clock = clock
+        self._bitcoin = bitcoin
         self._lock = threading.Lock()
         self._count = 0
         self._search_s = 0.0
@@ -126,7 +130,9 @@ class Builder:
             withdrawals_root=EMPTY_TRIE_ROOT,
             blob_gas_used=0,
             excess_blob_gas=0,
-            parent_beacon_block_root=ZERO_HASH,
+            parent_beacon_block_root=choose_origin(
+                parent.parent_beacon_block_root, self._params.origin_depth_blocks, self._bitcoin
+            ),
             requests_hash=ZERO_HASH,
         )
         candidates = self._candidates(base_fee)
@@ -134,7 +140,7 @@ class Builder:
             environment_of(bare, self._params),
             candidates,
             view.state_at(head.hash).read_many,
-            precompiles=PRECOMPILES,
+            precompiles=precompiles_for(self._bitcoin, bare.parent_beacon_block_root),
             before=(opening_call(parent),),
             on_invalid="skip",
         )

@@ -9,7 +9,7 @@ from chain.params import ChainParams
 from consensus.certificate import Operand
 from consensus.validation import environment_of
 from hyperdust.contracts_abi import ADDRESSES, decode_output, encode_call
-from precompiles.registry import PRECOMPILES
+from precompiles.registry import precompiles_for
 
 _VIEW_GAS = 30_000_000
 
@@ -39,7 +39,8 @@ def view(state: State, params: ChainParams, contract: str, function: str, *args:
         value=0,
         gas=_VIEW_GAS,
     )
-    result = call(environment_of(state.header, params), message, state.read_many, precompiles=PRECOMPILES)
+    table = precompiles_for(None, state.header.parent_beacon_block_root)  # no view of a predeploy asks for Bitcoin
+    result = call(environment_of(state.header, params), message, state.read_many, precompiles=table)
     if not result.success:
         raise ViewFailed(f"{contract}.{function}: {result.error}")
     return decode_output(contract, function, result.output)

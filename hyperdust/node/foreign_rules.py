@@ -59,8 +59,7 @@ class ForeignRules:
     deposit_contract: bytes
     """Whose logs are deposits (EIP-6110)."""
 
-    @property
-    def precompiles(self) -> Sequence[Precompile]:
+    def precompiles_of(self, _header: Header) -> Sequence[Precompile]:
         """None beside Ethereum's."""
         return ()
 

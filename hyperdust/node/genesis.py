@@ -17,7 +17,7 @@ from hyperdust.contracts_abi import encode_call, load_artifact
 from hyperdust.node.store import ExecutedBlock
 from pouw.graph_encoding import compute_graph_id, decode, encode_top_layer
 from pouw.hypergraph import Hypergraph
-from precompiles.registry import PRECOMPILES
+from precompiles.registry import precompiles_for
 
 _GENESIS_FOLDER: Final = Path(__file__).resolve().parents[2] / "genesis"
 
@@ -81,6 +81,8 @@ class Network:
     calls: tuple[SystemCall, ...]
     """What the system does in block 0: initialise the predeploys, register the graphs."""
     graphs: dict[str, bytes]
+    origin_depth_blocks: Annotated[int, Field(ge=1, le=100)]
+    bitcoin_network: str
     """Registered graphs by name: their ids."""
 
 
@@ -134,6 +136,8 @@ def load_graph_structure(name: str) -> Hypergraph:
     except HyperdustError as error:
         raise GenesisFault(f"graph {name}: {error}") from error
 
+            origin_depth_blocks=table.origin_depth_blocks,
+            bitcoin_network=table.bitcoin_network,
 
 def registration_call(graph: Hypergraph) -> SystemCall:
     """`GraphRegistry.register` with all that the registry holds of a graph."""
@@ -177,7 +181,7 @@ def build_genesis(network: Network) -> ExecutedBlock:
             ),
             (),
             lambda keys: [state.get(key) for key in keys],
-            precompiles=PRECOMPILES,
+            precompiles=precompiles_for(None, ZERO_HASH),
             before=network.calls,
             system_contracts=False,
         )

@@ -9,13 +9,15 @@ from functools import partial
 
 import structlog
 
+from bridge.view import BitcoinView
 from chain.blocks import Block
 from chain.engine import StateCache
 from chain.params import ChainParams
 from consensus.certificate import Certificate
 from consensus.errors import UnknownParent
-from consensus.fork_choice import is_heavier
-from consensus.validation import check_block_header, check_work, execute_block
+from consensus.finality import Finality
+from consensus.fork_choice import check_extends_final, is_heavier
+from consensus.validation import check_block_header, check_block_origin, check_work, execute_block
 from hyperdust.node.contracts import State, load_operand
 from hyperdust.node.store import ChainSnapshot, ExecutedBlock, Reorganisation, Store
 
@@ -46,9 +48,16 @@ Listener = Callable[[Imported], None]
 class Importer:
     """Single writer. `import_block` may be called from any thread; listeners run in the caller's, after the commit."""
 
-    def __init__(self, store: Store, params: ChainParams, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: Store,
+        params: ChainParams,
+        clock: Callable[[], float] = time.time,
+        bitcoin: BitcoinView | None = None,
+    ) -> None:
         self._store = store
         self._params = params
+        self._bitcoin = bitcoin
         self._clock = clock
         self._lock = threading.Lock()
         self._listeners: list[Listener] = []
@@ -63,7 +72,7 @@ class Importer:
 
         Raises:
             Invalid: the rule that the block breaks; nothing was written.
-            NotYet: unknown parent, or a timestamp ahead of the clock.
+            NotYet: unknown parent, a timestamp ahead of the clock, or an origin that this node does not see.
             NodeFault: our own trouble; nothing was written.
         """
         with self._lock:
@@ -107,7 +116,8 @@ class Importer:
         state = view.state_at(parent_hash)
         cache = self._head_cache if parent_hash == view.head.hash else None
         worked = check_work(headed, partial(load_operand, State(parent, state.read_many), self._params))
-        transactions, executed = execute_block(worked, self._params, state.read_many, cache)
+        placed = check_block_origin(worked, self._params, self._bitcoin)
+        transactions, executed = execute_block(placed, self._params, state.read_many, cache)
         result = ExecutedBlock(
             block=block,
             hash=block_hash,

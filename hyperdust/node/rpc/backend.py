@@ -9,6 +9,7 @@ from typing import Protocol
 
 import structlog
 
+from bridge.view import BitcoinView
 from chain.blocks import Body, Header
 from chain.engine import Transaction
 from chain.errors import HyperdustError
@@ -85,6 +86,8 @@ class Backend:
     archive: bool = False
     foreign: ForeignChain | None = None
     """Set where the chain is an imported one."""
+    bitcoin: BitcoinView | None = None
+    """None: a node without Bitcoin."""
     limits: Limits = field(default_factory=Limits)
     blocks: BlockReader = field(default_factory=BlockReader)
     pending: PendingFeed = field(default_factory=PendingFeed)
@@ -95,7 +98,7 @@ class Backend:
         """The chain's."""
         if self.foreign is not None:
             return self.foreign.rules
-        return OwnRules(self.params)
+        return OwnRules(self.params, self.bitcoin)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ def _trace(request: Request, block: FullBlock, first: int, last: int, tracer: Tr
             request.backend.rules.environment_of(block.header),
             transactions,
             request.state(parent).read_many,
-            precompiles=request.backend.rules.precompiles,
+            precompiles=request.backend.rules.precompiles_of(block.header),
             before=request.backend.rules.opening_calls(request.require_header(parent)[1]),
             first=first,
             config=_engine_config(tracer),

@@ -103,7 +103,7 @@ def prepare(
         blob_hashes=call.blob_hashes,
         max_fee_per_blob_gas=fees.cap,
     )
-    precompiles = move_precompiles(overrides, environment, rules.precompiles)
+    precompiles = move_precompiles(overrides, environment, rules.precompiles_of(state.header))
     changed = engine_overrides(overrides)
     delegated = delegate(changed, call.authorizations, state, call.sender, environment.chain_id)
     if fees.credit:

@@ -11,7 +11,7 @@ from hyperdust.node.rpc.backend import Request
 from hyperdust.node.rpc.precompile_moves import precompiled_addresses
 from hyperdust.node.rpc.shapes import Json
 from hyperdust.node.store import UNDO_BLOCKS
-from precompiles.registry import PRECOMPILES
+from precompiles.registry import name_of
 
 _NAMES: Final = {
     1: "ECREC", 2: "SHA256", 3: "RIPEMD160", 4: "ID", 5: "MODEXP", 6: "BN254_ADD", 7: "BN254_MUL", 8: "BN254_PAIRING",
@@ -34,7 +34,8 @@ def config(request: Request) -> Json:
         params = request.backend.params
         described = _describe(params.fork, params.chain_id, params.genesis_timestamp)
         described["blobSchedule"] = {"target": 0, "max": 0, "baseFeeUpdateFraction": 0}
-        described["precompiles"] |= {str(entry[1]).upper(): shapes.data(entry[0]) for entry in PRECOMPILES}
+        native = request.backend.rules.precompiles_of(request.snapshot.head.header)
+        described["precompiles"] |= {name_of(entry).upper(): shapes.data(entry[0]) for entry in native}
         return {"current": described | {"forkId": _fork_id(request, ())}, "next": None, "last": None}
     rules = foreign.rules
     now = request.snapshot.head.header.timestamp

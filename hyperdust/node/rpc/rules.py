@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final, Protocol
 
+from bridge.view import BitcoinView
 from chain.blocks import EMPTY_OMMERS_HASH, EMPTY_TRIE_ROOT, ZERO_HASH, Header
 from chain.engine import BlockEnvironment, Precompile, SystemCall
 from chain.params import ChainParams
@@ -12,7 +13,7 @@ from consensus import validation
 from consensus.headers import compute_base_fee
 from consensus.rewards import opening_call
 from hyperdust.node.store import ChainSnapshot
-from precompiles.registry import PRECOMPILES
+from precompiles.registry import precompiles_for
 
 _MIN_BLOB_BASE_FEE: Final = 1  # EIP-4844
 _NO_REQUESTS: Final = sha256(b"").digest()  # EIP-7685
@@ -21,9 +22,8 @@ _NO_REQUESTS: Final = sha256(b"").digest()  # EIP-7685
 class ChainRules(Protocol):
     """A chain's rules, as far as answers depend on them."""
 
-    @property
-    def precompiles(self) -> Sequence[Precompile]:
-        """Beside Ethereum's."""
+    def precompiles_of(self, header: Header) -> Sequence[Precompile]:
+        """Those of a block, beside Ethereum's."""
 
     @property
     def spacing_s(self) -> int:
@@ -66,11 +66,12 @@ class OwnRules:
     """Our chain's."""
 
     params: ChainParams
+    bitcoin: BitcoinView | None = None
+    """None: a node without Bitcoin."""
 
-    @property
-    def precompiles(self) -> Sequence[Precompile]:
+    def precompiles_of(self, header: Header) -> Sequence[Precompile]:
         """Native calls."""
-        return PRECOMPILES
+        return precompiles_for(self.bitcoin, header.parent_beacon_block_root)
 
     @property
     def spacing_s(self) -> int:
@@ -107,7 +108,7 @@ class OwnRules:
         return 0
 
     def header_after(self, parent: Header, number: int, timestamp: int) -> Header:
-        """The parent's coinbase, difficulty and gas limit; all else empty."""
+        """The parent's coinbase, difficulty, gas limit and origin; all else empty."""
         return replace(
             parent,
             parent_hash=parent.hash,
@@ -124,7 +125,6 @@ class OwnRules:
             nonce=bytes(8),
             base_fee_per_gas=0,
             withdrawals_root=EMPTY_TRIE_ROOT,
-            parent_beacon_block_root=ZERO_HASH,
             requests_hash=_NO_REQUESTS,
         )
 

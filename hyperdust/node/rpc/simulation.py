@@ -185,7 +185,8 @@ class _Simulated:
         difficulty = self._wanted.block.difficulty
         if difficulty is not None:
             environment = replace(environment, difficulty=difficulty)
-        precompiles = move_precompiles(self._wanted.overrides, environment, self._rules.precompiles)
+        present = self._rules.precompiles_of(self._header)
+        precompiles = move_precompiles(self._wanted.overrides, environment, present)
         overrides = engine_overrides(self._wanted.overrides)
         _, writes, _ = engine.simulate(environment, (), self._state.read_many, overrides=overrides)
         self._written.write(writes)

@@ -73,7 +73,6 @@ REJECTED: list[tuple[dict[str, object], type[Exception]]] = [
     ({"ommers_hash": ZERO}, errors.OmmersRefused),
     ({"blob_gas_used": 131_072}, errors.BlobsRefused),
     ({"excess_blob_gas": 1}, errors.BlobsRefused),
-    ({"parent_beacon_block_root": b"\1" * 32}, errors.WrongOrigin),
     ({"gas_limit": 30_000_001}, errors.WrongGasLimit),
     ({"gas_used": 30_000_001}, errors.GasAboveLimit),
     ({"base_fee_per_gas": 10**6}, errors.WrongBaseFee),

@@ -11,8 +11,18 @@ from eth_account import Account
 from eth_keys.datatypes import Signature
 from eth_utils import keccak
 
-from chain.params import BONDS, DUST, GRAPH_REGISTRY, JOB_MARKET
-from precompiles.registry import PRECOMPILES
+from chain.params import (
+    AGENT,
+    AGENT_COIN,
+    AGENT_FACTORY,
+    AGENT_ITEMS,
+    BONDS,
+    DUST,
+    GRAPH_REGISTRY,
+    JOB_MARKET,
+    SCHEDULER,
+)
+from precompiles.registry import precompiles_for
 from tests.unit.contracts.harness import ROOT
 
 PREDEPLOYS = {"GraphRegistry": GRAPH_REGISTRY, "Bonds": BONDS, "JobMarket": JOB_MARKET, "Dust": DUST}
@@ -112,7 +122,7 @@ def test_regtest_funds_the_well_known_accounts():
 
 
 def test_every_precompile_has_a_byte_of_code(table):
-    addresses = ["0x" + entry[0].hex() for entry in PRECOMPILES]
+    addresses = ["0x" + entry[0].hex() for entry in precompiles_for(None, bytes(32))]
     assert table["precompiles"] == {"code": "0xfe", "addresses": addresses}
 
 
