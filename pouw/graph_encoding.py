@@ -2,11 +2,11 @@
 
 The top layer stands on chain; the second layer is known there by one root for each subgraph. A graph is data:
 `decode` is safe for a stranger's bytes (every count bounded, no recursion, no operator reads a later one).
-Integers are little-endian.
+Integers are little-endian. Over 400 lines: one file holds every byte of a graph.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -47,6 +47,34 @@ _NAME = re.compile(rb"[a-z0-9_.\-]{1,64}|[A-Z]")
 _INPUT, _OUTPUT, _CONSTANT = 0, 1, 2
 _NOW, _HISTORY = 0, 1
 _SCAN_DIMENSIONS = {STEP_ROWS: 2, ROWS_SO_FAR: 3}
+
+
+@dataclass(frozen=True, slots=True)
+class SubgraphHead:
+    """What the top layer says of a subgraph."""
+
+    name: str
+    inputs: tuple[str | History, ...]
+    outputs: tuple[SubgraphOutput, ...]
+    operators_root: bytes
+    operator_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopLayer:
+    """What stands on chain of a graph; that its wiring is sound was checked when it was registered."""
+
+    name: str
+    symbols: tuple[Symbol, ...]
+    inputs: tuple[Port, ...]
+    outputs: tuple[str, ...]
+    subgraphs: tuple[SubgraphHead, ...]
+    scan: Scan | None
+
+    @property
+    def symbol_names(self) -> list[str]:
+        """Names of the symbols, as types refer to them."""
+        return [symbol.name for symbol in self.symbols]
 
 
 class GraphMalformed(Malformed):
@@ -174,11 +202,19 @@ def encode_operator(operator: Operator, symbols: list[str]) -> bytes:
 
 def operators_root(subgraph: Subgraph, symbols: list[str]) -> bytes:
     """Return the Merkle root over the operators; an odd node moves up unchanged (the count is in the top layer)."""
-    level = [H("operator", encode_operator(operator, symbols)) for operator in subgraph.operators]
+    return _root_of([encode_operator(operator, symbols) for operator in subgraph.operators])
+
+
+def _root_of(encoded: list[bytes]) -> bytes:
+    level = [H("operator", operator) for operator in encoded]
     while len(level) > 1:
-        paired = [H("operators", level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
-        level = paired + level[len(paired) * 2 :]
+        level = _pair(level)
     return H("subgraph", level[0])
+
+
+def _pair(level: list[bytes]) -> list[bytes]:
+    paired = [H("operators", level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
+    return paired + level[len(paired) * 2 :]
 
 
 def decode(data: bytes) -> Hypergraph:
@@ -190,7 +226,23 @@ def decode(data: bytes) -> Hypergraph:
     if len(data) > GRAPH_BYTES_MAX:
         raise GraphTooLarge("graph file", len(data), GRAPH_BYTES_MAX)
     reader = _Reader(data)
-    top = _Reader(reader.take(reader.count(4, "top layer", TOP_LAYER_MAX), "top layer"))
+    top = decode_top_layer(reader.take(reader.count(4, "top layer", TOP_LAYER_MAX), "top layer"))
+    subgraphs = tuple(_read_operators(reader, head, top.symbol_names) for head in top.subgraphs)
+    reader.end("graph file")
+    graph = Hypergraph(top.name, top.symbols, top.inputs, top.outputs, subgraphs, top.scan)
+    check_graph(graph)
+    return graph
+
+
+def decode_top_layer(data: bytes) -> TopLayer:
+    """Return what a top layer says; whether it is a sound graph's is not asked here.
+
+    Raises:
+        GraphMalformed and its kinds, GraphTooLarge.
+    """
+    if len(data) > TOP_LAYER_MAX:
+        raise GraphTooLarge("top layer", len(data), TOP_LAYER_MAX)
+    top = _Reader(data)
     version = top.number(1, "version")
     if version not in {VERSION, SCAN_VERSION}:
         raise UnknownVersion("graph", f"version {version}, not {VERSION} or {SCAN_VERSION}")
@@ -200,13 +252,46 @@ def decode(data: bytes) -> Hypergraph:
     names = [symbol.name for symbol in symbols]
     inputs = _many(top, 1, "inputs", PORTS_MAX, lambda part: _read_port(part, names))
     outputs = _many(top, 1, "outputs", PORTS_MAX, lambda part: part.name("output"))
-    subgraphs = _many(top, 2, "subgraphs", SUBGRAPHS_MAX, lambda part: _read_subgraph(part, reader, names))
+    subgraphs = _many(top, 2, "subgraphs", SUBGRAPHS_MAX, lambda part: _read_head(part, names))
     scan = _read_scan(top, names) if top.scans else None
     top.end("top layer")
-    reader.end("graph file")
-    graph = Hypergraph(name, symbols, inputs, outputs, subgraphs, scan)
-    check_graph(graph)
-    return graph
+    return TopLayer(name, symbols, inputs, outputs, subgraphs, scan)
+
+
+def decode_operator(data: bytes, symbols: list[str]) -> Operator:
+    """Return the operator of a leaf of its subgraph's root; `symbols` are the graph's names.
+
+    Raises:
+        GraphMalformed and its kinds, GraphTooLarge.
+    """
+    reader = _Reader(data)
+    operator = _read_operator(reader, symbols)
+    reader.end("operator")
+    return operator
+
+
+def operator_siblings(subgraph: Subgraph, symbols: list[str], place: int) -> tuple[bytes, ...]:
+    """Return the hashes that lead from an operator to the subgraph's root, from below."""
+    level = [H("operator", encode_operator(operator, symbols)) for operator in subgraph.operators]
+    siblings = []
+    while len(level) > 1:
+        if place ^ 1 < len(level):
+            siblings.append(level[place ^ 1])
+        level, place = _pair(level), place // 2
+    return tuple(siblings)
+
+
+def root_of_operator(data: bytes, place: int, count: int, siblings: Sequence[bytes]) -> bytes | None:
+    """Return the operators root that an operator's bytes and siblings lead to; None if their number does not fit."""
+    found, rest = H("operator", data), list(siblings)
+    while count > 1:
+        if place ^ 1 < count:
+            if not rest:
+                return None
+            other = rest.pop(0)
+            found = H("operators", other, found) if place & 1 else H("operators", found, other)
+        place, count = place // 2, (count + 1) // 2
+    return None if rest else H("subgraph", found)
 
 
 def _many(reader: _Reader, size: int, what: str, bound: int, read: Callable[[_Reader], Part]) -> tuple[Part, ...]:
@@ -243,7 +328,7 @@ def _read_dimension(reader: _Reader, symbols: list[str]) -> Dimension:
     raise UnknownTag("dimension", f"tag {tag}, value {value}")
 
 
-def _read_subgraph(top: _Reader, operators: _Reader, symbols: list[str]) -> Subgraph:
+def _read_head(top: _Reader, symbols: list[str]) -> SubgraphHead:
     name = top.name("subgraph")
     inputs = _many(top, 1, "subgraph inputs", PORTS_MAX, _read_source)
     outputs = _many(
@@ -257,10 +342,19 @@ def _read_subgraph(top: _Reader, operators: _Reader, symbols: list[str]) -> Subg
     count = top.count(4, "operators", OPERATORS_MAX)
     if count == 0:
         raise GraphTooLarge(f"operators of {name}", 0, f"1 .. {OPERATORS_MAX}")
-    subgraph = Subgraph(name, inputs, outputs, tuple(_read_operator(operators, symbols) for _ in range(count)))
-    if operators_root(subgraph, symbols) != root:
-        raise OperatorsRootMismatch(name, operators_root(subgraph, symbols), root)
-    return subgraph
+    return SubgraphHead(name, inputs, outputs, root, count)
+
+
+def _read_operators(reader: _Reader, head: SubgraphHead, symbols: list[str]) -> Subgraph:
+    operators, encoded = [], []
+    for _ in range(head.operator_count):
+        start = reader.position
+        operators.append(_read_operator(reader, symbols))
+        encoded.append(reader.data[start : reader.position])
+    root = _root_of(encoded)
+    if root != head.operators_root:
+        raise OperatorsRootMismatch(head.name, root, head.operators_root)
+    return Subgraph(head.name, head.inputs, head.outputs, tuple(operators))
 
 
 def _read_source(reader: _Reader) -> str | History:
