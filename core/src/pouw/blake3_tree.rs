@@ -5,7 +5,8 @@
 
 use blake3::Hasher;
 use blake3::hazmat::{
-    ChainingValue, HasherExt, Mode, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root,
+    ChainingValue, HasherExt, Mode, left_subtree_len, max_subtree_len, merge_subtrees_non_root,
+    merge_subtrees_root,
 };
 use numpy::PyReadonlyArray1;
 use pyo3::exceptions::PyValueError;
@@ -133,6 +134,30 @@ pub fn digest_of_range(
     Some(*merge_subtrees_root(&left, &right, Mode::Hash).as_bytes())
 }
 
+/// Value of a node from the chaining values of equal subtrees below it (the last may be smaller), left to right: an odd
+/// one moves up unchanged, which is BLAKE3's own tree. One value is its own node. None for none, or half a value.
+pub fn merge(values: &[u8], is_root: bool) -> Option<ChainingValue> {
+    let (values, rest) = values.as_chunks::<32>();
+    if values.is_empty() || !rest.is_empty() || (is_root && values.len() == 1) {
+        return None;
+    }
+    let mut level = values.to_vec();
+    while level.len() > 2 {
+        level = level
+            .chunks(2)
+            .map(|pair| match pair {
+                [left, right] => merge_subtrees_non_root(left, right, Mode::Hash),
+                _ => pair[0],
+            })
+            .collect();
+    }
+    Some(match level[..] {
+        [left, right] if is_root => *merge_subtrees_root(&left, &right, Mode::Hash).as_bytes(),
+        [left, right] => merge_subtrees_non_root(&left, &right, Mode::Hash),
+        _ => level[0],
+    })
+}
+
 /// BLAKE3 digest of bytes, on all cores.
 #[pyfunction]
 fn blake3_root<'py>(
@@ -193,11 +218,36 @@ fn verify_range(
         .is_some_and(|digest| digest.as_slice() == root_hash)
 }
 
+/// Chaining value of one subtree: bytes that start at a chunk, at most as many as fit into a tree there.
+#[pyfunction]
+fn subtree_hash<'py>(
+    py: Python<'py>,
+    data: PyReadonlyArray1<'py, u8>,
+    first_chunk: u64,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let slice = data.as_slice()?;
+    let fits = first_chunk < 1 << 50
+        && max_subtree_len(first_chunk * CHUNK).is_none_or(|most| slice.len() as u64 <= most);
+    if !fits || slice.is_empty() {
+        return Err(PyValueError::new_err("bytes are no subtree"));
+    }
+    let value = py.detach(|| subtree_value(first_chunk * CHUNK, slice));
+    Ok(PyBytes::new(py, &value))
+}
+
+/// A node's chaining value, or the tree's digest, from its children's: see `merge`.
+#[pyfunction]
+fn merge_hashes<'py>(py: Python<'py>, values: &[u8], is_root: bool) -> Option<Bound<'py, PyBytes>> {
+    merge(values, is_root).map(|value| PyBytes::new(py, &value))
+}
+
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(blake3_root, module)?)?;
     module.add_function(wrap_pyfunction!(open_range, module)?)?;
     module.add_function(wrap_pyfunction!(siblings_size, module)?)?;
     module.add_function(wrap_pyfunction!(range_digest, module)?)?;
     module.add_function(wrap_pyfunction!(verify_range, module)?)?;
+    module.add_function(wrap_pyfunction!(subtree_hash, module)?)?;
+    module.add_function(wrap_pyfunction!(merge_hashes, module)?)?;
     Ok(())
 }
