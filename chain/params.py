@@ -1,6 +1,6 @@
 """What a network fixes: every constant of genesis/<network>.json that a rule reads, as one frozen value."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 GRAPH_REGISTRY: Final = (0x5001).to_bytes(20, "big")
@@ -14,6 +14,21 @@ SCHEDULER: Final = (0x5008).to_bytes(20, "big")
 AGENT: Final = (0x5009).to_bytes(20, "big")
 AGENT_COIN: Final = (0x500A).to_bytes(20, "big")
 AGENT_ITEMS: Final = (0x500B).to_bytes(20, "big")
+
+
+@dataclass(frozen=True, slots=True)
+class FinalityParams:
+    """Constants of work-weighted finality (`consensus.finality`); the defaults are the main network's."""
+
+    epoch_blocks: int = 32
+    """Blocks between checkpoints."""
+    committee_blocks: int = 14_400  # a day of 6 s
+    """Blocks of the window whose coinbases vote; more than `epoch_blocks`."""
+    threshold_numerator: int = 2
+    """Share of the window that justifies a link."""
+    threshold_denominator: int = 3
+    genesis_validators: tuple[bytes, ...] = ()
+    """Addresses that fill the window at and below genesis, in turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +56,14 @@ class ChainParams:
     final_window_blocks: int
     """Blocks between a job's reveal and its being final."""
 
+    finality: FinalityParams = field(default_factory=FinalityParams)
+    """Checkpoints and their committees."""
     fork: str = "Osaka"
     """EVM rules of every block."""
+    origin_depth_blocks: int = 6
+    """Bitcoin blocks that have to lie on top of an origin."""
+    bitcoin_network: str = "regtest"
+    """Bitcoin's name, as `getblockchaininfo` says it, of the network that origins lie on."""
 
     @property
     def is_devnet(self) -> bool:
@@ -51,7 +72,3 @@ class ChainParams:
 
 
 DEVNET_CHAIN_IDS: Final = range(48_000_000, 49_000_000)
-    origin_depth_blocks: int = 6
-    """Bitcoin blocks that have to lie on top of an origin."""
-    bitcoin_network: str = "regtest"
-    """Bitcoin's name, as `getblockchaininfo` says it, of the network that origins lie on."""

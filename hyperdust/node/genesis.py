@@ -12,7 +12,7 @@ from chain.blocks import EMPTY_OMMERS_HASH, EMPTY_TRIE_ROOT, ZERO_HASH, Block, B
 from chain.engine import AccountOverride, BlockEnvironment, SystemCall, execute, genesis_state
 from chain.errors import HyperdustError, NodeFault
 from chain.hashing import keccak256
-from chain.params import GRAPH_REGISTRY, ChainParams
+from chain.params import GRAPH_REGISTRY, ChainParams, FinalityParams
 from hyperdust.contracts_abi import encode_call, load_artifact
 from hyperdust.node.store import ExecutedBlock
 from pouw.graph_encoding import compute_graph_id, decode, encode_top_layer
@@ -48,6 +48,25 @@ class _Precompiles(BaseModel):
     addresses: list[Hex]
 
 
+class _Finality(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    epoch_blocks: Annotated[int, Field(ge=2, lt=1 << 32)]
+    committee_blocks: Annotated[int, Field(ge=2, lt=1 << 32)]
+    threshold_numerator: Annotated[int, Field(ge=1)]
+    threshold_denominator: Annotated[int, Field(ge=1)]
+    anchor_depth_blocks: Annotated[int, Field(ge=1)]
+    genesis_validators: list[Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]]
+
+    def params(self) -> FinalityParams:
+        return FinalityParams(
+            epoch_blocks=self.epoch_blocks,
+            committee_blocks=self.committee_blocks,
+            threshold_numerator=self.threshold_numerator,
+            threshold_denominator=self.threshold_denominator,
+            genesis_validators=tuple(_bytes(validator) for validator in self.genesis_validators),
+        )
+
+
 class _Table(BaseModel):
     """The file as it stands; numbers beyond 2^53 may be written as strings."""
 
@@ -62,7 +81,10 @@ class _Table(BaseModel):
     asert_half_life_s: Annotated[int, Field(ge=1)]
     difficulty_floor: Annotated[int, Field(ge=1, lt=1 << 128)]
     max_future_s: Annotated[int, Field(ge=0)]
+    origin_depth_blocks: Annotated[int, Field(ge=1, le=100)]
+    bitcoin_network: str
     final_window_blocks: Annotated[int, Field(ge=1)]
+    finality: _Finality
     contracts: dict[str, _Contract]
     initialize: dict[str, tuple[list[str], list[str]]]
     graphs: list[str]
@@ -81,8 +103,6 @@ class Network:
     calls: tuple[SystemCall, ...]
     """What the system does in block 0: initialise the predeploys, register the graphs."""
     graphs: dict[str, bytes]
-    origin_depth_blocks: Annotated[int, Field(ge=1, le=100)]
-    bitcoin_network: str
     """Registered graphs by name: their ids."""
 
 
@@ -114,7 +134,10 @@ def load_network(source: str) -> Network:
             difficulty_floor=table.difficulty_floor,
             max_future_s=table.max_future_s,
             final_window_blocks=table.final_window_blocks,
+            finality=table.finality.params(),
             fork=table.fork,
+            origin_depth_blocks=table.origin_depth_blocks,
+            bitcoin_network=table.bitcoin_network,
         ),
         alloc=_alloc(table),
         calls=(*_initializations(table, raw), *(registration_call(graph) for graph in graphs)),
@@ -136,8 +159,6 @@ def load_graph_structure(name: str) -> Hypergraph:
     except HyperdustError as error:
         raise GenesisFault(f"graph {name}: {error}") from error
 
-            origin_depth_blocks=table.origin_depth_blocks,
-            bitcoin_network=table.bitcoin_network,
 
 def registration_call(graph: Hypergraph) -> SystemCall:
     """`GraphRegistry.register` with all that the registry holds of a graph."""

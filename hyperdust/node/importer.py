@@ -15,8 +15,7 @@ from chain.engine import StateCache
 from chain.params import ChainParams
 from consensus.certificate import Certificate
 from consensus.errors import UnknownParent
-from consensus.finality import Finality
-from consensus.fork_choice import check_extends_final, is_heavier
+from consensus.fork_choice import is_heavier
 from consensus.validation import check_block_header, check_block_origin, check_work, execute_block
 from hyperdust.node.contracts import State, load_operand
 from hyperdust.node.store import ChainSnapshot, ExecutedBlock, Reorganisation, Store
