@@ -1,31 +1,56 @@
 """Deliberate faults, for disputes on a devnet: one wrong value of one operator, chosen so that the trace shows it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from chain.errors import Invalid
+from hyperdust.task import Task
 from pouw.execution import Backend, OutputHook, Tensor, run, trace_root
-from pouw.hypergraph import Hypergraph
 
 _BITS: Final = (0, 2, 4, 6, 9, 12, 15, 20, 26)
 _PLACES: Final = 16  # elements that are tried for each bit
 
 
-def choose_fault(
-    graph: Hypergraph,
-    constants: Mapping[bytes, Tensor],
-    inputs: Mapping[str, Tensor],
-    symbols: Mapping[str, int],
-    backend: Backend,
-    operator: int,
-) -> OutputHook:
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One bit of one operator's output, the first time that it is computed; a scan computes it every step."""
+
+    operator: int
+    bit: int
+    place: int
+    """Element of the output."""
+
+    def apply(self, step: int, operator: int, output: Tensor) -> Tensor:
+        """The operator's output, wrong if it is this fault's."""
+        if operator != self.operator or step != 0:
+            return output
+        wrong = output.copy()
+        wrong.reshape(-1)[self.place] ^= 1 << self.bit
+        return wrong
+
+    def hook(self) -> OutputHook:
+        """A hook for one run."""
+        seen = 0
+
+        def hook(operator: int, output: Tensor) -> Tensor:
+            nonlocal seen
+            if operator != self.operator:
+                return output
+            seen += 1
+            return self.apply(seen - 1, operator, output)
+
+        return hook
+
+
+def choose_fault(task: Task, backend: Backend, operator: int) -> Fault:
     """The smallest bit flip in an operator's output that changes the trace root; the same for the same job.
 
     Rounding swallows most small errors before the end of a subgraph: such a fault nobody could see, or dispute.
     """
 
     def root_with(hook: OutputHook | None) -> bytes:
-        return trace_root(run(graph, constants, inputs, symbols, backend, on_output=hook))
+        return trace_root(run(task.graph, task.constants, task.inputs, task.symbols, backend, on_output=hook))
 
     sizes: list[tuple[int, int]] = []
 
@@ -37,12 +62,13 @@ def choose_fault(
     honest = root_with(measure)
     size, width = sizes[0] if sizes else (1, 8)
     for bit, place in _candidates(size, width):
+        fault = Fault(operator, bit, place)
         try:
-            if root_with(_flip(operator, bit, place)) != honest:
-                return _flip(operator, bit, place)
+            if root_with(fault.hook()) != honest:
+                return fault
         except Invalid:  # the wrong value is out of a later operator's range
             continue
-    return _flip(operator, 0, 0)
+    return Fault(operator, 0, 0)
 
 
 def _candidates(size: int, width: int) -> Iterator[tuple[int, int]]:
@@ -50,19 +76,3 @@ def _candidates(size: int, width: int) -> Iterator[tuple[int, int]]:
         if bit < width - 1:
             for part in range(_PLACES):
                 yield bit, part * (size - 1) // (_PLACES - 1)
-
-
-def _flip(operator: int, bit: int, place: int) -> OutputHook:
-    """A hook for one run: flips a bit the first time that the operator is computed; a scan computes it every step."""
-    done = False
-
-    def hook(index: int, output: Tensor) -> Tensor:
-        nonlocal done
-        if index != operator or done:
-            return output
-        done = True
-        wrong = output.copy()
-        wrong.reshape(-1)[place] ^= 1 << bit
-        return wrong
-
-    return hook

@@ -18,8 +18,9 @@ from hyperdust.miner.fault import choose_fault
 from hyperdust.miner.journal import Entry, Journal
 from hyperdust.outbox import Call, Outbox
 from hyperdust.proto import work_pb2 as messages
+from hyperdust.task import read_task
 from hyperdust.work_client import WorkClient, WorkUnreachable
-from pouw.execution import Backend, OutputHook, Tensor, decode_tensors, encode_tensors, run, trace_children, trace_root
+from pouw.execution import Backend, Tensor, encode_tensors, run, trace_children, trace_root
 from pouw.hypergraph import Hypergraph
 from pouw.operators.rules import MATMUL
 
@@ -94,24 +95,15 @@ class Provider:
         served = self.served.get(job.graph)
         if served is None:
             raise Malformed("job", f"of graph 0x{job.graph.hex()}, which this provider does not serve")
-        graph = served.graph
-        names = [symbol.name for symbol in graph.symbols]
-        if len(job.symbols) != len(names):
-            raise Malformed("job", f"{len(job.symbols)} symbols, the graph has {len(names)}")
-        symbols = dict(zip(names, job.symbols, strict=True))
-        graph.check_symbols(symbols)
-        ports = graph.inputs
-        types = [port.type for port in ports]
-        tensors = decode_tensors(types, symbols, job.input)
-        inputs = dict(zip((port.name for port in ports), tensors, strict=True))
+        task = read_task(job, served.graph, served.constants)
         execution = run(
-            graph,
-            served.constants,
-            inputs,
-            symbols,
+            task.graph,
+            task.constants,
+            task.inputs,
+            task.symbols,
             self.backend,
             matmul_hook=lambda operator, a, b: self._multiply(served.drawer, operator, a, b, job.id),
-            on_output=None if self.fault is None else self._fault(served, self.fault, inputs, symbols),
+            on_output=None if self.fault is None else choose_fault(task, self.backend, self.fault).hook(),
         )
         output = encode_tensors(list(execution.outputs.values()))
         roots = trace_children(execution)
@@ -133,10 +125,7 @@ class Provider:
             self.journal.put(entry)
 
     def _answer(self, entry: Entry) -> None:
-        job = self.client.get_job(entry.job)
-        if not job.input:
-            raise Malformed("job", "the node does not know its input")
-        answer = self.execute(job)
+        answer = self.execute(self.client.get_job(entry.job))
         entry.trace_root = answer.trace_root.hex()
         entry.roots = [root.hex() for root in answer.roots]
         entry.output = answer.output.hex()
@@ -174,11 +163,6 @@ class Provider:
         if found is not None:
             self.hand_in(found)
         return product
-
-    def _fault(
-        self, served: Served, operator: int, inputs: Mapping[str, Tensor], symbols: Mapping[str, int]
-    ) -> OutputHook:
-        return choose_fault(served.graph, served.constants, inputs, symbols, self.backend, operator)
 
 
 def _step_name(offer: messages.JobOffer) -> str:
