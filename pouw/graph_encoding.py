@@ -8,6 +8,7 @@ Integers are little-endian. Over 400 lines: one file holds every byte of a graph
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from struct import unpack
 from typing import TypeVar
 
 from chain.errors import Malformed, Mismatch
@@ -221,7 +222,18 @@ def decode(data: bytes) -> Hypergraph:
     """Return the checked graph of a graph file.
 
     Raises:
-        GraphMalformed and its kinds, GraphTooLarge, OperatorsRootMismatch, and all that `check_graph` raises.
+        What `read_graph` and `check_graph` raise.
+    """
+    graph = read_graph(data)
+    check_graph(graph)
+    return graph
+
+
+def read_graph(data: bytes) -> Hypergraph:
+    """Return the graph that a file says, its operators under their roots, not yet checked by `check_graph`.
+
+    Raises:
+        GraphMalformed and its kinds, GraphTooLarge, OperatorsRootMismatch.
     """
     if len(data) > GRAPH_BYTES_MAX:
         raise GraphTooLarge("graph file", len(data), GRAPH_BYTES_MAX)
@@ -229,9 +241,7 @@ def decode(data: bytes) -> Hypergraph:
     top = decode_top_layer(reader.take(reader.count(4, "top layer", TOP_LAYER_MAX), "top layer"))
     subgraphs = tuple(_read_operators(reader, head, top.symbol_names) for head in top.subgraphs)
     reader.end("graph file")
-    graph = Hypergraph(top.name, top.symbols, top.inputs, top.outputs, subgraphs, top.scan)
-    check_graph(graph)
-    return graph
+    return Hypergraph(top.name, top.symbols, top.inputs, top.outputs, subgraphs, top.scan)
 
 
 def decode_top_layer(data: bytes) -> TopLayer:
@@ -379,15 +389,11 @@ def _read_operator(reader: _Reader, symbols: list[str]) -> Operator:
     if code not in RULE_BY_CODE:
         raise UnknownOperator("operator", f"code {code}")
     label = reader.name("operator's label")
-    tensors = _many(reader, 1, "operator's tensors", TENSORS_MAX, lambda part: _read_reference(part, symbols))
-    attributes = _many(
-        reader,
-        1,
-        "attributes",
-        ATTRIBUTES_MAX,
-        lambda part: int.from_bytes(part.take(8, "attribute"), "little", signed=True),
-    )
-    return Operator(RULE_BY_CODE[code], label, tensors, attributes)
+    count = reader.count(1, "operator's tensors", TENSORS_MAX)
+    tensors = tuple([_read_reference(reader, symbols) for _ in range(count)])
+    count = reader.count(1, "attributes", ATTRIBUTES_MAX)
+    values = reader.take(8 * count, "attributes")
+    return Operator(RULE_BY_CODE[code], label, tensors, unpack(f"<{count}q", values))
 
 
 def _read_reference(reader: _Reader, symbols: list[str]) -> Reference:

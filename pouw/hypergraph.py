@@ -4,7 +4,7 @@ Decides what a well-formed graph is, its global operator indices, its mining ope
 scan: a decoding loop over its top layer (ADR "scan"). Bytes are in `pouw/graph_encoding.py`, which also makes the ids.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -159,7 +159,7 @@ class Hypergraph:
         """Return the constants of the products that may be mined, by operator."""
         found = []
         for index, _, operator in self.operators():
-            if operator.rule is MATMUL and operator.attributes[0]:
+            if is_mining(operator):
                 weights = operator.tensors[1]
                 if not isinstance(weights, Constant):
                     raise MiningOperandNotConstant(f"operator {index}", type(weights).__name__, "Constant")
@@ -173,11 +173,11 @@ class Hypergraph:
 
     def macs_terms(self) -> tuple[tuple[int, tuple[int, int, int, int]], ...]:
         """Return the MACs as a polynomial: (coefficient, exponent of each of the four symbols); see `bound_steps`."""
-        return _polynomial(self, _collect(self, mining_only=False))
+        return polynomial(self, _collect(self, mining_only=False))
 
     def mining_macs_terms(self) -> tuple[tuple[int, tuple[int, int, int, int]], ...]:
         """Return the MACs of the products that may be mined, as `macs_terms`."""
-        return _polynomial(self, _collect(self, mining_only=True))
+        return polynomial(self, _collect(self, mining_only=True))
 
     def check_symbols(self, values: Mapping[str, int]) -> None:
         """Refuse values that miss a symbol, name another or leave its bounds.
@@ -224,6 +224,18 @@ def output_types(graph: Hypergraph) -> tuple[tuple[TensorType, ...], ...]:
     return tuple(found)
 
 
+def operand_types(
+    graph: Hypergraph, outputs: Sequence[tuple[TensorType, ...]]
+) -> Iterator[tuple[Operator, tuple[TensorType, ...]]]:
+    """Yield each operator in order, with the types of the tensors that it reads; `outputs` are its `output_types`."""
+    edges = input_types(graph)
+    for subgraph, types in zip(graph.subgraphs, outputs, strict=True):
+        inputs = [_input_type(graph, subgraph, source, edges) for source in subgraph.inputs]
+        for operator in subgraph.operators:
+            yield operator, tuple(_type_of(reference, inputs, types) for reference in operator.tensors)
+        edges.update({output.port.name: output.port.type for output in subgraph.outputs})
+
+
 def input_types(graph: Hypergraph) -> dict[str, TensorType]:
     """Return the graph's inputs as its subgraphs see them: the prompt of a scan has R rows."""
     types = {port.name: port.type for port in graph.inputs}
@@ -232,8 +244,8 @@ def input_types(graph: Hypergraph) -> dict[str, TensorType]:
     return types
 
 
-def check_graph(graph: Hypergraph) -> None:
-    """Refuse a graph that is not well formed.
+def check_graph(graph: Hypergraph) -> tuple[tuple[TensorType, ...], ...]:
+    """Refuse a graph that is not well formed; return its `output_types`.
 
     Raises:
         GraphTooLarge, DuplicateName, UnknownSymbol and all that `output_types` raises.
@@ -257,12 +269,14 @@ def check_graph(graph: Hypergraph) -> None:
     for subgraph in graph.subgraphs:
         if not 1 <= len(subgraph.operators) <= OPERATORS_MAX:
             raise GraphTooLarge(f"operators of {subgraph.name}", len(subgraph.operators), f"1 .. {OPERATORS_MAX}")
-    largest = _largest_sizes(graph)
+    largest = largest_sizes(graph)
     for port in outputs:
         check_type(port.name, port.type, largest)
-    for types, subgraph in zip(output_types(graph), graph.subgraphs, strict=True):
+    found = output_types(graph)
+    for types, subgraph in zip(found, graph.subgraphs, strict=True):
         for inferred, operator in zip(types, subgraph.operators, strict=True):
             check_type(f"{subgraph.name}.{operator.label}", inferred, largest)
+    return found
 
 
 def check_type(what: str, tensor: TensorType, largest: Mapping[str, int]) -> None:
@@ -280,8 +294,12 @@ def check_type(what: str, tensor: TensorType, largest: Mapping[str, int]) -> Non
         raise GraphTooLarge(f"elements of {what}", elements, f"1 .. {ELEMENTS_MAX}")
 
 
-def _largest_sizes(graph: Hypergraph) -> dict[str, int]:
-    """Return the largest value of each dimension; inputs and the scan are checked."""
+def largest_sizes(graph: Hypergraph) -> dict[str, int]:
+    """Return the largest value of each dimension: R is the prompt's, H all rows of the last step.
+
+    Raises:
+        UnknownSymbol, GraphTooLarge, BadScan, SymbolOutOfRange: the graph's inputs and scan are checked.
+    """
     largest = {symbol.name: symbol.high for symbol in graph.symbols}
     for port in graph.inputs:
         check_type(port.name, port.type, largest)
@@ -348,18 +366,18 @@ def _types_of(subgraph: Subgraph, inputs: list[TensorType]) -> tuple[TensorType,
 
 def _collect(graph: Hypergraph, *, mining_only: bool) -> list[Term]:
     terms = []
-    edges = input_types(graph)
-    for subgraph, types in zip(graph.subgraphs, output_types(graph), strict=True):
-        inputs = [_input_type(graph, subgraph, source, edges) for source in subgraph.inputs]
-        for operator in subgraph.operators:
-            if mining_only and not (operator.rule is MATMUL and operator.attributes[0]):
-                continue
-            tensors = [_type_of(reference, inputs, types) for reference in operator.tensors]
-            term = operator.rule.multiplications(tensors, operator.attributes)
-            if term is not None:
-                terms.append(term)
-        edges.update({output.port.name: output.port.type for output in subgraph.outputs})
+    for operator, tensors in operand_types(graph, output_types(graph)):
+        if mining_only and not is_mining(operator):
+            continue
+        term = operator.rule.multiplications(tensors, operator.attributes)
+        if term is not None:
+            terms.append(term)
     return terms
+
+
+def is_mining(operator: Operator) -> bool:
+    """Return whether tickets may be drawn from this product."""
+    return operator.rule is MATMUL and bool(operator.attributes[0])
 
 
 def _type_of(reference: Reference, inputs: list[TensorType], types: tuple[TensorType, ...]) -> TensorType:
@@ -368,7 +386,8 @@ def _type_of(reference: Reference, inputs: list[TensorType], types: tuple[Tensor
     return inputs[reference.index] if isinstance(reference, SubgraphInput) else types[reference.index]
 
 
-def _polynomial(graph: Hypergraph, terms: list[Term]) -> tuple[tuple[int, tuple[int, int, int, int]], ...]:
+def polynomial(graph: Hypergraph, terms: list[Term]) -> tuple[tuple[int, tuple[int, int, int, int]], ...]:
+    """Return MACs of operators, in the sizes of one step, as a polynomial in the graph's symbols, as `macs_terms`."""
     names = [symbol.name for symbol in graph.symbols]
     collected: dict[tuple[int, int, int, int], int] = {}
     for term in _bounds(graph, terms):
