@@ -1,6 +1,6 @@
 """One class per rule of consensus, each carrying what it got and what it expected."""
 
-from chain.errors import Mismatch, NotYet, OutOfRange
+from chain.errors import Invalid, Malformed, Mismatch, NotYet, OutOfRange
 
 
 class WrongParent(Mismatch):
@@ -142,3 +142,35 @@ class WrongRequestsHash(Mismatch):
 
 class WrongStateRoot(Mismatch):
     """`state_root` is not what execution gives."""
+
+
+class WrongCheckpoint(Mismatch):
+    """A vote's source or target is no checkpoint, or the source does not lie below the target."""
+
+
+class BadVoteSignature(Malformed):
+    """A vote's signature is none."""
+
+
+class UnknownVoter(Mismatch):
+    """The signer is not in the committee of the link that it votes for."""
+
+
+class DoubleVote(Invalid):
+    """A voter signed two votes with one target height: slashable."""
+
+
+class SurroundVote(Invalid):
+    """A voter signed a vote whose link surrounds that of another, or lies within it: slashable."""
+
+
+class VoteTooLate(OutOfRange):
+    """The target is not above the final checkpoint: the vote can change nothing any more."""
+
+
+class UnknownCheckpoint(NotYet):
+    """A vote's target, or its source, is not on the chain that is followed."""
+
+
+class ConflictsWithFinal(Mismatch):
+    """The block's chain does not contain the final checkpoint, however heavy it is."""

@@ -134,6 +134,15 @@ class WorkClient:
         answer: messages.Verdict = self._call(self._stub.SubmitResult, result)
         return answer
 
+    def submit_vote(self, vote: messages.Vote) -> messages.Verdict:
+        """Hand in a signed finality vote.
+
+        Raises:
+            WorkUnreachable
+        """
+        answer: messages.Verdict = self._call(self._stub.SubmitVote, vote)
+        return answer
+
     def get_job(self, job: int) -> messages.Job:
         """A job with its input.
 

@@ -18,6 +18,7 @@ from hyperdust.miner.config import MinerConfig
 from hyperdust.miner.draw import Drawer, Effort, Found
 from hyperdust.miner.jobs import Provider, Served
 from hyperdust.miner.journal import Journal
+from hyperdust.miner.votes import keep_voting
 from hyperdust.outbox import Outbox
 from hyperdust.proto import work_pb2 as messages
 from hyperdust.work_client import Work, WorkClient, WorkUnreachable
@@ -117,6 +118,8 @@ class Miner:
                 self._stop,
             )
             threads.append(threading.Thread(target=keep_bonding, args=arguments, name="bonding", daemon=True))
+        voting = (self._client, self._config.account, self._config.data_dir, self._stop)
+        threads.append(threading.Thread(target=keep_voting, args=voting, name="votes", daemon=True))
         self._client.start()
         for thread in threads:
             thread.start()

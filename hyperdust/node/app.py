@@ -24,6 +24,7 @@ from hyperdust.node.metrics import MetricsServer
 from hyperdust.node.rpc.backend import ForeignChain
 from hyperdust.node.rpc.server import NodeParts, serve_rpc
 from hyperdust.node.store import Store, StoreFault, open_store
+from hyperdust.node.votes import Votes
 from hyperdust.node.work_api import WorkServer
 
 log = structlog.get_logger()
@@ -43,6 +44,7 @@ class Node:
     importer: Importer
     mempool: Mempool
     builder: Builder
+    votes: Votes
 
     @property
     def params(self) -> ChainParams:
@@ -73,7 +75,8 @@ def open_node(config: NodeConfig) -> Iterator[Node]:
         mempool = Mempool(network.params, store)
         builder = Builder(network.params, store, mempool, block_time_s=config.block_time_s)
         importer.subscribe(mempool.on_imported)
-        yield Node(config, network, store, importer, mempool, builder)
+        votes = Votes(network.params, store, importer)
+        yield Node(config, network, store, importer, mempool, builder, votes)
     finally:
         store.close()
 
@@ -93,8 +96,8 @@ async def run_node(config: NodeConfig) -> None:
         log.info(
             "node", network=node.params.network, chain_id=node.params.chain_id, head=head.number, hash=_hex(head.hash)
         )
-        work = WorkServer(node.params, node.store, node.importer, node.mempool, node.builder)
-        metrics = MetricsServer(node.store, node.importer, node.mempool)
+        work = WorkServer(node.params, node.store, node.importer, node.mempool, node.builder, node.votes)
+        metrics = MetricsServer(node.store, node.importer, node.mempool, node.votes)
         work.start(config.host, config.work_grpc_port)
         metrics.start(config.host, config.metrics_port)
         try:

@@ -15,7 +15,8 @@ from chain.engine import StateCache
 from chain.params import ChainParams
 from consensus.certificate import Certificate
 from consensus.errors import UnknownParent
-from consensus.fork_choice import is_heavier
+from consensus.finality import Finality
+from consensus.fork_choice import check_extends_final, is_heavier
 from consensus.validation import check_block_header, check_block_origin, check_work, execute_block
 from hyperdust.node.contracts import State, load_operand
 from hyperdust.node.store import ChainSnapshot, ExecutedBlock, Reorganisation, Store
@@ -70,6 +71,7 @@ class Importer:
         """Validate, execute and commit one block.
 
         Raises:
+            ConflictsWithFinal: its branch leaves the chain below the final checkpoint; nothing was written.
             Invalid: the rule that the block breaks; nothing was written.
             NotYet: unknown parent, a timestamp ahead of the clock, or an origin that this node does not see.
             NodeFault: our own trouble; nothing was written.
@@ -81,6 +83,20 @@ class Importer:
                 listener(imported)
         return imported
 
+    def settle(self, finality: Finality) -> bool:
+        """Write what votes have settled; False where the chain moved away from it meanwhile.
+
+        Raises:
+            NodeFault: our own trouble; nothing was written.
+        """
+        final = finality.final
+        with self._lock:
+            view = self._store.latest
+            if final.number < view.finality.final.number or view.canonical_hash(final.number) != final.hash:
+                return False
+            self._store.write_finality(finality)
+        return True
+
     def _import(self, block: Block) -> Imported:
         view = self._store.latest
         block_hash = block.header.hash
@@ -89,6 +105,7 @@ class Importer:
         parent = view.load_header(block.header.parent_hash)
         if parent is None:
             raise UnknownParent(block.header.parent_hash)
+        _check_fork(view, block.header.parent_hash)
         executed, certificate = self._execute(view, block, block_hash)
         if not is_heavier(executed.total_difficulty, view.head.total_difficulty):
             self._store.keep_side(executed)
@@ -127,3 +144,9 @@ class Importer:
             writes=executed.writes,
         )
         return result, worked.certificate
+
+
+def _check_fork(view: ChainSnapshot, parent_hash: bytes) -> None:
+    """Refuse a branch below the final checkpoint before it costs an execution."""
+    fork_hash = view.path_to_canonical(parent_hash)[-1]
+    check_extends_final(view.require_header(fork_hash).number, fork_hash, view.finality.final)

@@ -6,6 +6,7 @@ from chain.errors import NodeFault
 from hyperdust.node.importer import Imported, Importer, Outcome
 from hyperdust.node.mempool import Mempool
 from hyperdust.node.store import Store
+from hyperdust.node.votes import Votes
 
 
 class MetricsPortTaken(NodeFault):
@@ -15,7 +16,7 @@ class MetricsPortTaken(NodeFault):
 class MetricsServer:
     """Counts imports and shows head and mempool; Prometheus reads it over HTTP at /metrics."""
 
-    def __init__(self, store: Store, importer: Importer, mempool: Mempool) -> None:
+    def __init__(self, store: Store, importer: Importer, mempool: Mempool, votes: Votes) -> None:
         self._registry = CollectorRegistry()
         gauge = self._gauge
         gauge("hyperdust_head_number", "Height of the head").set_function(lambda: store.latest.head.number)
@@ -27,6 +28,18 @@ class MetricsServer:
         )
         gauge("hyperdust_mempool_pending", "Executable transactions").set_function(lambda: mempool.counts()[0])
         gauge("hyperdust_mempool_queued", "Transactions with a nonce gap").set_function(lambda: mempool.counts()[1])
+        gauge("hyperdust_justified_number", "Height of the last justified checkpoint").set_function(
+            lambda: votes.report().justified.number
+        )
+        gauge("hyperdust_final_number", "Height of the final checkpoint").set_function(
+            lambda: store.latest.finality.final.number
+        )
+        gauge("hyperdust_votes", "Finality votes held above the final checkpoint").set_function(
+            lambda: len(votes.report().votes)
+        )
+        gauge("hyperdust_equivocations", "Voters known to have signed against themselves").set_function(
+            lambda: len(votes.report().equivocations)
+        )
         self._blocks = Counter("hyperdust_blocks", "Blocks imported", ["outcome"], registry=self._registry)
         self._reorganised = Counter("hyperdust_blocks_abandoned", "Blocks reorganised away", registry=self._registry)
         importer.subscribe(self._on_imported)

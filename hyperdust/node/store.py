@@ -2,7 +2,8 @@
 
 Layout (one-byte prefix, then key): S state (the engine's keys, `chain.state`) · H header · B body · R receipts ·
 M meta (ticket, total difficulty) · T transaction hashes · N canonical hash by number · X transaction place ·
-U undo record of a canonical block · W state writes of a side block · I singletons (schema, genesis, head).
+U undo record of a canonical block · W state writes of a side block · I singletons (schema, genesis, head, finality) ·
+V votes and E evidence (`hyperdust.node.votes`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,13 +18,17 @@ import rlp
 from chain.blocks import Block, Body, Header, decode_body, decode_header, encode_body
 from chain.errors import NodeFault
 from chain.state import decode_writes, encode_writes
+from consensus.finality import Checkpoint, Finality, start_of_finality
 
 SCHEMA: Final = 1
-UNDO_BLOCKS: Final = 4096  # how far back state can be read and chains reorganised without --archive
+UNDO_BLOCKS: Final = 4096  # how far back state can be read without --archive; further where that is not final yet
+_PRUNED_AT_ONCE: Final = 64  # undo records that one commit may drop
 
 _HEAD: Final = b"Ihead"
 _GENESIS: Final = b"Igenesis"
 _SCHEMA: Final = b"Ischema"
+_FINALITY: Final = b"Ifinality"
+_PRUNED: Final = b"Ipruned"
 
 StateWrites = Sequence[tuple[bytes, bytes | None]]
 
@@ -148,6 +153,17 @@ class ChainSnapshot:
     def genesis_hash(self) -> bytes:
         """Hash of block 0."""
         return self.require(_GENESIS)
+
+    @property
+    def finality(self) -> Finality:
+        """What is final and justified; genesis at first."""
+        data = self.get(_FINALITY)
+        if data is None:
+            return start_of_finality(self.genesis_hash)
+        places = [
+            Checkpoint(int.from_bytes(data[i : i + 8], "big"), data[i + 8 : i + 40]) for i in range(0, len(data), 40)
+        ]
+        return Finality(places[0], tuple(places[1:]))
 
     def load_header(self, block_hash: bytes) -> Header | None:
         """Header of any known block, canonical or not."""
@@ -312,6 +328,27 @@ class Store:
             batch.put(_HEAD, executed.hash)
         return Reorganisation(tuple(abandoned), (*reversed(path[:-1]), executed.hash))
 
+    def write_finality(self, finality: Finality) -> None:
+        """Write what votes have settled; one synced batch."""
+        places = (finality.final, *finality.justified)
+        with self._commit() as batch:
+            batch.put(_FINALITY, b"".join(place.number.to_bytes(8, "big") + place.hash for place in places))
+
+    def write_records(self, records: Mapping[bytes, bytes | None]) -> None:
+        """Write or delete (None) records beside the chain, whose loss in a power cut harms nothing; not synced."""
+        batch = self._db.write_batch()
+        for key, value in records.items():
+            _put(batch, key, value)
+        try:
+            batch.write()
+        except plyvel.Error as error:
+            raise StoreFault(f"writing the database failed: {error}; check free space") from error
+
+    def load_records(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
+        """All records whose key starts with a prefix, in the order of keys."""
+        with self._db.iterator(prefix=prefix) as found:
+            return list(found)
+
     def close(self) -> None:
         """Release the folder; snapshots taken before must not be used any more."""
         self._db.close()
@@ -327,11 +364,15 @@ class Store:
         self._latest = ChainSnapshot(self._db.snapshot(), self._codec)
 
     def _prune(self, batch: Any, number: int) -> None:
-        if self._archive or number <= UNDO_BLOCKS:
+        """Drop undo records of blocks that are old and final: only blocks above the final one can be abandoned."""
+        if self._archive:
             return
-        old = self._latest.canonical_hash(number - UNDO_BLOCKS)
-        if old is not None:
-            _put(batch, b"U" + old, None)
+        pruned = int.from_bytes(self._latest.get(_PRUNED) or b"", "big")
+        last = min(number - UNDO_BLOCKS, self._latest.finality.final.number, pruned + _PRUNED_AT_ONCE)
+        for old in range(pruned + 1, last + 1):
+            _put(batch, b"U" + self._latest.require(b"N" + old.to_bytes(8, "big")), None)
+        if last > pruned:
+            batch.put(_PRUNED, last.to_bytes(8, "big"))
 
 
 class _PendingState:

@@ -25,6 +25,7 @@ from hyperdust.node.importer import Imported, Importer, Outcome
 from hyperdust.node.jobs import JobIndex, Offer
 from hyperdust.node.mempool import AlreadyKnown, Mempool, load_account
 from hyperdust.node.store import Head, Store
+from hyperdust.node.votes import Votes, link_message
 from hyperdust.proto import work_pb2 as messages
 
 log = structlog.get_logger()
@@ -68,8 +69,10 @@ class WorkServer:
         importer: Importer,
         mempool: Mempool,
         builder: Builder,
+        votes: Votes,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._votes = votes
         self._params = params
         self._store = store
         self._importer = importer
@@ -103,6 +106,7 @@ class WorkServer:
             "SubmitTicket": grpc.unary_unary_rpc_method_handler(self.submit_ticket, None, _encode),
             "SubmitResult": grpc.unary_unary_rpc_method_handler(self.submit_result, None, _encode),
             "GetManifest": grpc.unary_unary_rpc_method_handler(self.get_manifest, None, _encode),
+            "SubmitVote": grpc.unary_unary_rpc_method_handler(self._votes.submit_vote, None, _encode),
         }
         generic = grpc.method_handlers_generic_handler("hyperdust.work.v1.Work", handlers)
         self._server.add_generic_rpc_handlers((generic,))
@@ -268,6 +272,7 @@ class WorkServer:
             parent_hash=head.hash,
             base_fee=_big(head.header.base_fee_per_gas),
             genesis_hash=self._store.latest.genesis_hash,
+            vote=link_message(self._votes.request_for(coinbase)),
         )
         if wait_s > 0:
             message.opens_in_ms = int(wait_s * 1_000) + 1

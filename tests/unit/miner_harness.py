@@ -13,6 +13,7 @@ from hyperdust.contracts_abi import encode_call
 from hyperdust.graph import LoadedGraph
 from hyperdust.miner.config import MinerConfig
 from hyperdust.miner.role import Miner
+from hyperdust.node.votes import Votes
 from hyperdust.node.work_api import WorkServer
 from hyperdust.proto import work_pb2 as messages
 from hyperdust.work_client import WorkClient
@@ -64,6 +65,7 @@ class DirectStub:
         self.SubmitTicket = _direct(server.submit_ticket)
         self.SubmitResult = _direct(server.submit_result)
         self.GetJob = _direct(server.get_job)
+        self.SubmitVote = _direct(server._votes.submit_vote)
 
 
 def _direct(handler: Any) -> Any:
@@ -87,7 +89,10 @@ class WorkChain(SmallChain):
             super().__init__(folder)
         finally:
             small_chain.small_network = regular
-        self.server = WorkServer(self.params, self.store, self.importer, self.mempool, self.builder, self.clock)
+        self.votes = Votes(self.params, self.store, self.importer)
+        self.server = WorkServer(
+            self.params, self.store, self.importer, self.mempool, self.builder, self.votes, self.clock
+        )
 
     def send(self, account: Any, to: bytes, data: bytes, value: int = 0, gas: int = 2_000_000) -> Any:
         address = bytes.fromhex(account.address[2:])

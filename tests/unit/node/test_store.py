@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chain.blocks import EMPTY_OMMERS_HASH, EMPTY_TRIE_ROOT, Block, Body, Header
+from consensus.finality import Checkpoint, Finality
 from hyperdust.node.store import ExecutedBlock, StateNotKept, Store, StoreFault, UnknownBlock, open_store
 
 ZERO = bytes(32)
@@ -105,17 +106,50 @@ def test_unknown_block_is_named(store: Store) -> None:
         store.latest.state_at(b"\x07" * 32)
 
 
-def test_pruned_state_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_state_is_dropped_where_it_is_old_and_final(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hyperdust.node.store.UNDO_BLOCKS", 2)
     parent = make(None, 0, {KEYS[0]: b"genesis"})
     hashes = [parent.hash]
-    for salt in range(1, 6):
+
+    def extend() -> None:
+        nonlocal parent
+        salt = len(hashes)
         parent = make(parent, salt, {KEYS[1]: bytes([salt])})
         store.adopt(parent)
         hashes.append(parent.hash)
-    assert store.latest.state_at(hashes[4]).read_many([KEYS[1]]) == [b"\x04"]
+
+    for _ in range(8):
+        extend()
+    assert store.latest.state_at(hashes[1]).read_many([KEYS[1]]) == [b"\x01"], "nothing but genesis is final"
+    final = Checkpoint(4, hashes[4])
+    store.write_finality(Finality(final, (final,)))
+    extend()
+    assert store.latest.state_at(hashes[4]).read_many([KEYS[1]]) == [b"\x04"], "old, but a branch may leave here"
     with pytest.raises(StateNotKept, match="--archive"):
-        store.latest.state_at(hashes[1])
+        store.latest.state_at(hashes[3])
+    final = Checkpoint(9, hashes[9])
+    store.write_finality(Finality(final, (final,)))
+    extend()
+    assert store.latest.state_at(hashes[8]).read_many([KEYS[1]]) == [b"\x08"], "final, but young"
+    with pytest.raises(StateNotKept, match="--archive"):
+        store.latest.state_at(hashes[7])
+
+
+def test_finality_is_read_as_it_was_written(store: Store) -> None:
+    genesis = Checkpoint(0, store.latest.genesis_hash)
+    assert store.latest.finality == Finality(genesis, (genesis,))
+    settled = Finality(
+        Checkpoint(8, b"\x08" * 32), (genesis, Checkpoint(8, b"\x08" * 32), Checkpoint(16, b"\x10" * 32))
+    )
+    store.write_finality(settled)
+    assert store.latest.finality == settled
+
+
+def test_records_beside_the_chain(store: Store) -> None:
+    store.write_records({b"Vb": b"2", b"Va": b"1", b"E": b"3"})
+    store.write_records({b"E": None})
+    assert store.load_records(b"V") == [(b"Va", b"1"), (b"Vb", b"2")]
+    assert store.load_records(b"E") == []
 
 
 def test_second_process_is_told_what_to_do(store: Store, tmp_path: Path) -> None:
