@@ -10,13 +10,15 @@ from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError, EncodingError
 
 from chain.errors import Malformed, NodeFault
-from chain.params import BONDS, DUST, GRAPH_REGISTRY, JOB_MARKET
+from chain.params import AGENT_FACTORY, BONDS, DUST, GRAPH_REGISTRY, JOB_MARKET, SCHEDULER
 
 ADDRESSES: Final[Mapping[str, bytes]] = {
     "GraphRegistry": GRAPH_REGISTRY,
     "Bonds": BONDS,
     "JobMarket": JOB_MARKET,
     "Dust": DUST,
+    "AgentFactory": AGENT_FACTORY,
+    "Scheduler": SCHEDULER,
 }
 """Where the predeploys of every network stand."""
 

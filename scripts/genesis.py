@@ -19,7 +19,17 @@ from vyper.compiler import compile_from_file_input
 from vyper.compiler.input_bundle import FilesystemInputBundle
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-CONTRACTS: Final = ("GraphRegistry", "Bonds", "JobMarket", "Dust")
+CONTRACTS: Final = (
+    "GraphRegistry",
+    "Bonds",
+    "JobMarket",
+    "Dust",
+    "AgentFactory",
+    "Scheduler",
+    "Agent",
+    "AgentCoin",
+    "AgentItems",
+)
 NETWORKS: Final = ("regtest", "main")
 CODE_BYTES_MAX: Final = 24_576  # EIP-170
 BUILD_ADDRESS: Final = "0x00000000000000000000000000000000000feed1"

@@ -25,7 +25,17 @@ from chain.params import (
 from precompiles.registry import precompiles_for
 from tests.unit.contracts.harness import ROOT
 
-PREDEPLOYS = {"GraphRegistry": GRAPH_REGISTRY, "Bonds": BONDS, "JobMarket": JOB_MARKET, "Dust": DUST}
+PREDEPLOYS = {
+    "GraphRegistry": GRAPH_REGISTRY,
+    "Bonds": BONDS,
+    "JobMarket": JOB_MARKET,
+    "Dust": DUST,
+    "AgentFactory": AGENT_FACTORY,
+    "Scheduler": SCHEDULER,
+    "Agent": AGENT,
+    "AgentCoin": AGENT_COIN,
+    "AgentItems": AGENT_ITEMS,
+}
 MNEMONIC = "test test test test test test test test test test test junk"
 NETWORKS = ("main", "regtest")
 # EIP-4788, 2935, 7002, 7251, Deployment: constructor before the code, and s of the keyless transaction (v 27, r 0x539).
