@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.minilm import best_of
+from benchmarks.rounds import best_of
 from hyperdust.graph import GRAPHS_DIR, load_graph
 from hyperdust.graph_text import read_model
 from pouw.backends.registry import load_backend

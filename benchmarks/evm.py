@@ -22,6 +22,7 @@ from typing import Any
 
 from eth_account import Account
 
+from benchmarks.rounds import best_of
 from benchmarks.skip import Skipped
 from chain.blocks import EMPTY_OMMERS_HASH, EMPTY_TRIE_ROOT, Block, Body, Header, decode_block
 from chain.engine import (
@@ -50,17 +51,6 @@ LOOP_CODE = bytes.fromhex(
 ARITHMETIC_GAS = 400_000_000
 TRANSFERS = 1000
 GWEI = 10**9
-
-
-def best_of(rounds: int, *functions: Callable[[], object]) -> list[float]:
-    """Seconds of the fastest round of each function, rounds interleaved."""
-    best = [float("inf")] * len(functions)
-    for _ in range(rounds):
-        for index, function in enumerate(functions):
-            start = time.perf_counter()
-            function()
-            best[index] = min(best[index], time.perf_counter() - start)
-    return best
 
 
 def memory(alloc: dict[bytes, AccountOverride]) -> ReadMany:

@@ -1,8 +1,8 @@
 """How fast MiniLM runs in exact integers against torch in float32 and bfloat16, and what committing to it costs.
 
 The peer is the same encoder written in torch operations, eager, on as many threads as the core's pool has
-(RAYON_NUM_THREADS); rounds are interleaved and the best of each counts. With RAYON_NUM_THREADS=1 time is the process's
-CPU time, which other programs on the machine disturb least; else it is wall time.
+(RAYON_NUM_THREADS); turns are apart (`rounds.py`) and the best of each counts. With RAYON_NUM_THREADS=1 time is the
+process's CPU time, which other programs on the machine disturb least; else it is wall time.
 """
 
 import os
@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from benchmarks.rounds import best_of
 from benchmarks.skip import Skipped
 from hyperdust.graph import MINILM_SHAPE, _weights, load_graph
 from pouw.backends.registry import load_backend
@@ -24,25 +25,14 @@ THREADS = int(os.environ.get("RAYON_NUM_THREADS") or os.cpu_count() or 1)
 clock = time.process_time if THREADS == 1 else time.perf_counter
 
 
-def best_of(rounds: int, *functions: Callable[[], object]) -> list[float]:
-    """Seconds of the fastest round of each function, rounds interleaved."""
-    best = [float("inf")] * len(functions)
-    for _ in range(rounds):
-        for index, function in enumerate(functions):
-            start = clock()
-            function()
-            best[index] = min(best[index], clock() - start)
-    return best
-
-
 def tokens(count: int) -> np.ndarray:
     """Ids like a text's: a start, words, an end."""
     words = [(i * 977) % 20_000 + 1_000 for i in range(count - 2)]
     return np.array([101, *words, 102], dtype=np.int32)
 
 
-def torch_encoder(ids: np.ndarray, dtype: str = "float32") -> Callable[[], object]:
-    """The encoder in torch operations."""
+def torch_encoder(ids: np.ndarray, dtype: str = "float32", batch: int = 1) -> Callable[[], object]:
+    """The encoder in torch operations, on `batch` equal texts at once."""
     try:
         import torch  # noqa: PLC0415 - an extra
         from torch.nn import functional  # noqa: PLC0415 - an extra
@@ -52,13 +42,15 @@ def torch_encoder(ids: np.ndarray, dtype: str = "float32") -> Callable[[], objec
     torch.set_num_threads(THREADS)
     shape = MINILM_SHAPE
     weights = {name: torch.from_numpy(array).to(getattr(torch, dtype)) for name, array in _weights().items()}
-    indices = torch.from_numpy(ids.astype(np.int64))
+    indices = torch.from_numpy(ids.astype(np.int64)).repeat(batch, 1)  # (batch, S)
 
     def linear(x: torch.Tensor, name: str) -> torch.Tensor:
         return functional.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
 
     def norm(x: torch.Tensor, name: str) -> torch.Tensor:
         return functional.layer_norm(x, (shape.width,), weights[f"{name}.weight"], weights[f"{name}.bias"], 1e-12)
+
+    heads = (batch, len(ids), shape.heads, shape.head_size)
 
     def encode() -> torch.Tensor:
         with torch.inference_mode():
@@ -68,15 +60,15 @@ def torch_encoder(ids: np.ndarray, dtype: str = "float32") -> Callable[[], objec
             for layer in range(shape.layers):
                 name = f"encoder.layer.{layer}."
                 q, k, v = (
-                    linear(x, f"{name}attention.self.{part}").view(-1, shape.heads, shape.head_size).transpose(0, 1)
+                    linear(x, f"{name}attention.self.{part}").view(heads).transpose(1, 2)
                     for part in ("query", "key", "value")
                 )
-                mixed = functional.scaled_dot_product_attention(q[None], k[None], v[None])[0]
-                mixed = mixed.transpose(0, 1).reshape(-1, shape.width)
+                mixed = functional.scaled_dot_product_attention(q, k, v)
+                mixed = mixed.transpose(1, 2).reshape(batch, -1, shape.width)
                 x = norm(x + linear(mixed, f"{name}attention.output.dense"), f"{name}attention.output.LayerNorm")
                 inner = functional.gelu(linear(x, f"{name}intermediate.dense"))
                 x = norm(x + linear(inner, f"{name}output.dense"), f"{name}output.LayerNorm")
-            return functional.normalize(x.mean(dim=0), dim=0)
+            return functional.normalize(x.mean(dim=1), dim=1)
 
     return encode
 
@@ -86,19 +78,23 @@ def executions(count: int) -> tuple[Callable[[], Execution], np.ndarray]:
     return lambda: run(loaded.graph, loaded.constants, {"ids": ids}, {"S": count}, backend), ids
 
 
-def integer_against_torch(name: str, count: int, dtype: str) -> Row:
-    """Inference alone on both sides; the trace is measured below."""
-    ours, ids = executions(count)
-    peer = torch_encoder(ids, dtype)
-    ours()
-    fast, slow = best_of(ROUNDS, ours, peer)
+def integer_against_torch(name: str, count: int, dtype: str, batch: int) -> Row:
+    """Inference alone on both sides; the trace is measured below. Jobs come one by one: a batch is so many runs."""
+    once, ids = executions(count)
+    peer = torch_encoder(ids, dtype, batch)
+
+    def ours() -> None:
+        for _ in range(batch):
+            once()
+
+    fast, slow = best_of(ROUNDS if batch == 1 else 3, ours, peer, clock=clock)
     return {
         "name": name,
         "ours": fast * 1e3,
         "peer": slow * 1e3,
         "ratio": slow / fast,
         "unit": "ms",
-        "peer_name": f"torch {dtype} eager, {count} tokens, {THREADS} threads",
+        "peer_name": f"torch {dtype} eager, batch {batch}, {count} tokens, {THREADS} threads",
     }
 
 
@@ -109,7 +105,7 @@ def commitment_share(name: str, count: int) -> Row:
     full = run(loaded.graph, loaded.constants, {"ids": ids}, {"S": count}, backend, keep="all")
     operators = full.operator_outputs or ()
     inference, commit, every = best_of(
-        ROUNDS, ours, lambda: trace_root(full), lambda: [tensor_root(output) for output in operators]
+        ROUNDS, ours, lambda: trace_root(full), lambda: [tensor_root(output) for output in operators], clock=clock
     )
     share, peer = 100 * commit / inference, 100 * every / inference
     return {
@@ -122,14 +118,20 @@ def commitment_share(name: str, count: int) -> Row:
     }
 
 
-def measure(name: str, count: int, dtype: str) -> Callable[[], Row]:
-    return lambda: integer_against_torch(name, count, dtype)
+def measure(name: str, count: int, dtype: str, batch: int) -> Callable[[], Row]:
+    return lambda: integer_against_torch(name, count, dtype, batch)
 
 
 BENCHMARKS = {"minilm_commitment_share": lambda: commitment_share("minilm_commitment_share", TOKENS)}
 for peer, peer_dtype in (("fp32", "float32"), ("bf16", "bfloat16")):
     base = f"minilm_integer_vs_torch_{peer}"
     BENCHMARKS |= {
-        f"{base}{suffix}": measure(f"{base}{suffix}", count, peer_dtype)
-        for suffix, count in (("", TOKENS), ("_16", 16), ("_64", 64), ("_256", 256))
+        f"{base}{suffix}": measure(f"{base}{suffix}", count, peer_dtype, batch)
+        for suffix, count, batch in (
+            ("", TOKENS, 1),
+            ("_16", 16, 1),
+            ("_64", 64, 1),
+            ("_256", 256, 1),
+            ("_batch32", TOKENS, 32),
+        )
     }

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import numpy as np
 from hyperdust_core import PackedWeights
 
-from benchmarks.minilm import THREADS, best_of
+from benchmarks.minilm import THREADS, clock
+from benchmarks.rounds import best_of
 from benchmarks.skip import Skipped
 
 Row = dict[str, object]
@@ -67,7 +68,7 @@ def native_against(name: str, peer: str, shape: tuple[int, int, int]) -> Row:
     weights = PackedWeights(b_transposed)
     if not np.array_equal(weights.matmul(a), other()):
         raise Skipped(f"{peer} is wrong on this machine: its int8 product saturates")
-    fast, slow = best_of(ROUNDS, lambda: weights.matmul(a), other)
+    fast, slow = best_of(ROUNDS, lambda: weights.matmul(a), other, clock=clock)
     m, k, n = shape
     operations = 2e-9 * m * k * n
     return {

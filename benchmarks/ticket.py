@@ -3,30 +3,19 @@
 Each function measures us and a peer in interleaved rounds and returns one row; the best round of each counts.
 """
 
-import time
 from collections.abc import Callable
 
 import numpy as np
 from blake3 import blake3
 from hyperdust_core import PackedWeights, matmul_path
 
+from benchmarks.rounds import best_of
 from chain.hashing import keccak256
 from pouw.ticket import compute_key_a, compute_key_b, mine, open_ticket, prepare_weights, verify
 from pouw.trace import tensor_root
 
 Row = dict[str, object]
 PARENT, SEAL, NONCE = bytes(32), bytes(32), bytes(8)
-
-
-def best_of(rounds: int, *functions: Callable[[], object]) -> list[float]:
-    """Seconds of the fastest round of each function, rounds interleaved."""
-    best = [float("inf")] * len(functions)
-    for _ in range(rounds):
-        for index, function in enumerate(functions):
-            start = time.perf_counter()
-            function()
-            best[index] = min(best[index], time.perf_counter() - start)
-    return best
 
 
 def row(name: str, ours: float, peer: float, unit: str, peer_name: str) -> Row:
