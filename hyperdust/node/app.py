@@ -13,6 +13,7 @@ import structlog
 import trio
 
 from chain.params import ChainParams
+from hyperdust.node.bitcoin import BitcoinChain, Follower, open_bitcoin
 from hyperdust.node.builder import Builder
 from hyperdust.node.config import NodeConfig
 from hyperdust.node.foreign import import_chain, load_foreign, open_foreign
@@ -45,6 +46,10 @@ class Node:
     mempool: Mempool
     builder: Builder
     votes: Votes
+    bitcoin: BitcoinChain | None
+    """None: this chain has nothing to do with Bitcoin here."""
+    follower: Follower | None
+    """None: no bitcoind is configured."""
 
     @property
     def params(self) -> ChainParams:
@@ -71,12 +76,13 @@ def open_node(config: NodeConfig) -> Iterator[Node]:
                 f"{config.data_dir} holds another chain (genesis 0x{found}, this network's is 0x{genesis.hash.hex()}); "
                 "choose another --data-dir or the genesis file it was made with"
             )
-        importer = Importer(store, network.params)
+        bitcoin, follower = open_bitcoin(config, network.params, store)
+        importer = Importer(store, network.params, bitcoin=bitcoin)
         mempool = Mempool(network.params, store)
-        builder = Builder(network.params, store, mempool, block_time_s=config.block_time_s)
+        builder = Builder(network.params, store, mempool, block_time_s=config.block_time_s, bitcoin=bitcoin)
         importer.subscribe(mempool.on_imported)
         votes = Votes(network.params, store, importer)
-        yield Node(config, network, store, importer, mempool, builder, votes)
+        yield Node(config, network, store, importer, mempool, builder, votes, bitcoin, follower)
     finally:
         store.close()
 
@@ -97,14 +103,18 @@ async def run_node(config: NodeConfig) -> None:
             "node", network=node.params.network, chain_id=node.params.chain_id, head=head.number, hash=_hex(head.hash)
         )
         work = WorkServer(node.params, node.store, node.importer, node.mempool, node.builder, node.votes)
-        metrics = MetricsServer(node.store, node.importer, node.mempool, node.votes)
+        metrics = MetricsServer(node.store, node.importer, node.mempool, node.votes, node.bitcoin)
         work.start(config.host, config.work_grpc_port)
         metrics.start(config.host, config.metrics_port)
+        if node.follower is not None:
+            node.follower.start()
         try:
             await _serve_until_signal(node, None)
         finally:
             work.stop()
             metrics.stop()
+            if node.follower is not None:
+                node.follower.stop()
     log.info("stopped", threads=threading.active_count())
 
 
@@ -118,6 +128,8 @@ class _ForeignNode:
     importer: StillChain
     mempool: Mempool
     builder: ForeignBuilder
+    bitcoin: None = None
+    votes: None = None
 
 
 async def _run_foreign(config: NodeConfig, chain: Path) -> None:

@@ -186,8 +186,12 @@ class ForeignRules:
             requests_hash=NO_REQUESTS if count >= PRAGUE_FIELDS else ZERO_HASH,
         )
 
-    def final_hash(self, snapshot: ChainSnapshot) -> bytes:
+    def safe_hash(self, snapshot: ChainSnapshot) -> bytes:
         """The head: nobody votes here (interfaces.md)."""
+        return snapshot.head.hash
+
+    def final_hash(self, snapshot: ChainSnapshot) -> bytes:
+        """The head."""
         return snapshot.head.hash
 
     def reward_credits(self, header: Header, ommers: Sequence[Header]) -> list[tuple[int, int, bytes, int]]:

@@ -9,11 +9,11 @@ from typing import Protocol
 
 import structlog
 
-from bridge.view import BitcoinView
 from chain.blocks import Body, Header
 from chain.engine import Transaction
 from chain.errors import HyperdustError
 from chain.params import ChainParams
+from hyperdust.node.bitcoin import BitcoinChain
 from hyperdust.node.builder import Template
 from hyperdust.node.contracts import State
 from hyperdust.node.foreign_pool import ForeignBuilder
@@ -27,6 +27,7 @@ from hyperdust.node.rpc.filters import Filters
 from hyperdust.node.rpc.parameters import BlockReference
 from hyperdust.node.rpc.rules import ChainRules, OwnRules
 from hyperdust.node.store import ChainSnapshot, StateNotKept, StateView, Store
+from hyperdust.node.votes import Votes
 
 log = structlog.get_logger()
 
@@ -86,7 +87,9 @@ class Backend:
     archive: bool = False
     foreign: ForeignChain | None = None
     """Set where the chain is an imported one."""
-    bitcoin: BitcoinView | None = None
+    votes: Votes | None = None
+    """Who settles checkpoints; an imported chain has nobody."""
+    bitcoin: BitcoinChain | None = None
     """None: a node without Bitcoin."""
     limits: Limits = field(default_factory=Limits)
     blocks: BlockReader = field(default_factory=BlockReader)

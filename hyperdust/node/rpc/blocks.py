@@ -152,7 +152,9 @@ def resolve_hash(snapshot: ChainSnapshot, reference: BlockReference, rules: Chai
         return snapshot.canonical_hash(reference.number)
     if reference.tag in {"latest", "pending"}:
         return snapshot.head.hash
-    return snapshot.genesis_hash if reference.tag == "earliest" else rules.final_hash(snapshot)
+    if reference.tag == "earliest":
+        return snapshot.genesis_hash
+    return rules.safe_hash(snapshot) if reference.tag == "safe" else rules.final_hash(snapshot)
 
 
 def require_hash(snapshot: ChainSnapshot, reference: BlockReference, rules: ChainRules) -> bytes:

@@ -2,8 +2,11 @@
 
 from typing import Any, Final
 
+from bridge.errors import HeaderUnknown
+from bridge.work import show_hash
 from consensus.certificate import decode_certificate
 from hyperdust.contracts_abi import load_abi
+from hyperdust.node.bitcoin import BitcoinChain
 from hyperdust.node.contracts import State, view
 from hyperdust.node.rpc import shapes
 from hyperdust.node.rpc.backend import Request
@@ -158,14 +161,36 @@ def get_credit(request: Request, account: Address) -> Json:
     return {"held": held, "spent": spent, "lapsed": lapsed}
 
 
-def finality(request: Request) -> Json:
-    """Genesis, until finality is built."""
-    genesis = {"block": 0, "hash": shapes.data(request.snapshot.genesis_hash)}
-    return {"justified": genesis, "final": genesis, "votes": [], "weights": []}
+def peg_status(request: Request) -> Json | None:
+    """Bitcoin as the node sees it, the head's origin, and whether the peg is frozen; null without Bitcoin."""
+    bitcoin = request.backend.bitcoin
+    if bitcoin is None:
+        return None
+    frozen = bitcoin.frozen
+    return {
+        "bitcoin": {
+            "network": bitcoin.params.name,
+            "state": bitcoin.state.value,
+            "reason": bitcoin.reason or None,
+            "height": bitcoin.height,
+            "tip": show_hash(bitcoin.tip),
+        },
+        "origin": _origin(bitcoin, request.snapshot.head.header.parent_beacon_block_root),
+        "origin_depth_blocks": request.backend.params.origin_depth_blocks,
+        "frozen": frozen is not None,
+        "frozen_reason": None if frozen is None else str(frozen),
+    }
 
 
-def peg_status(_request: Request) -> None:
-    """Null until the bridge is built."""
+def _origin(bitcoin: BitcoinChain, origin: bytes) -> Json | None:
+    """Hashes of Bitcoin as bitcoind writes them; height null and no confirmations where it is on no known branch."""
+    if origin == _NO_HASH:
+        return None
+    try:
+        height = bitcoin.height_of(origin)
+    except HeaderUnknown:
+        return {"height": None, "hash": show_hash(origin), "confirmations": 0}
+    return {"height": height, "hash": show_hash(origin), "confirmations": bitcoin.confirmations(origin)}
 
 
 def get_deposit(_request: Request, _outpoint: str) -> None:

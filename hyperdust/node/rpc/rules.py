@@ -13,6 +13,7 @@ from consensus import validation
 from consensus.headers import compute_base_fee
 from consensus.rewards import opening_call
 from hyperdust.node.store import ChainSnapshot
+from hyperdust.node.votes import SettledBlocks
 from precompiles.registry import precompiles_for
 
 _MIN_BLOB_BASE_FEE: Final = 1  # EIP-4844
@@ -57,8 +58,11 @@ class ChainRules(Protocol):
     def reward_credits(self, header: Header, ommers: Sequence[Header]) -> list[tuple[int, int, bytes, int]]:
         """What a block credits beside its withdrawals, in their form."""
 
+    def safe_hash(self, snapshot: ChainSnapshot) -> bytes:
+        """The block that `safe` means."""
+
     def final_hash(self, snapshot: ChainSnapshot) -> bytes:
-        """The block that `safe` and `finalized` mean."""
+        """The block that `finalized` means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,10 @@ class OwnRules:
         """None: DUST is minted by a contract."""
         return []
 
+    def safe_hash(self, snapshot: ChainSnapshot) -> bytes:
+        """The last justified checkpoint, while nothing is anchored on Bitcoin."""
+        return SettledBlocks(snapshot).safe().hash
+
     def final_hash(self, snapshot: ChainSnapshot) -> bytes:
-        """Genesis until finality is built (interfaces.md)."""
-        return snapshot.genesis_hash
+        """The last final checkpoint, while nothing is anchored on Bitcoin."""
+        return SettledBlocks(snapshot).finalized().hash

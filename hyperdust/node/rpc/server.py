@@ -26,6 +26,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from chain.engine import Transaction
 from chain.errors import NodeFault
 from chain.params import ChainParams
+from hyperdust.node.bitcoin import BitcoinChain
 from hyperdust.node.config import NodeConfig
 from hyperdust.node.importer import Imported
 from hyperdust.node.mempool import Mempool
@@ -33,6 +34,7 @@ from hyperdust.node.rpc.backend import Backend, ForeignChain, HeadSource, Pendin
 from hyperdust.node.rpc.dispatcher import Dispatcher, encode_failure, encode_notification
 from hyperdust.node.rpc.errors import LimitExceeded, TimedOut
 from hyperdust.node.store import Store
+from hyperdust.node.votes import Votes
 
 log = structlog.get_logger()
 
@@ -58,6 +60,10 @@ class NodeParts(Protocol):
     def mempool(self) -> Mempool: ...  # noqa: D102
     @property
     def builder(self) -> PendingSource: ...  # noqa: D102
+    @property
+    def bitcoin(self) -> BitcoinChain | None: ...  # noqa: D102
+    @property
+    def votes(self) -> Votes | None: ...  # noqa: D102
 
 
 class PortTaken(NodeFault):
@@ -82,6 +88,8 @@ async def serve_rpc(
         debug=node.config.dev or foreign is not None,
         archive=node.config.archive or foreign is not None,
         foreign=foreign,
+        bitcoin=node.bitcoin,
+        votes=node.votes,
     )
     ports = (("JSON-RPC", "--rpc-port", node.config.rpc_port), ("WebSocket", "--ws-port", node.config.ws_port))
     descriptors = [_listen(node.config.host, port, what, option) for what, option, port in ports]
