@@ -22,8 +22,8 @@ MAX_OPEN_PER_JOB: Final = 64
 MAX_OPEN_PER_PEER: Final = 128
 EXPIRES_S: Final = 300.0  # half of the main network's dispute window; who still wants to know asks again
 
-Key = tuple[int, bytes]
-"""Job and question: what an answer belongs to. A job that a reorganisation revealed anew has other questions."""
+Key = tuple[int, bytes, bytes]
+"""Job, trace root, question: what an answer belongs to. A reorganisation may bring another trace root."""
 
 
 class QuestionRefused(Invalid):
@@ -66,6 +66,11 @@ class Subject(Protocol):
     @property
     def job(self) -> int:
         """Its number."""
+        ...
+
+    @property
+    def trace_root(self) -> bytes:
+        """As its provider revealed it."""
         ...
 
     def is_question(self, question: bytes, signature: bytes) -> bool:
@@ -123,7 +128,7 @@ class Relay:
             QuestionRefused: about nothing that was committed to, or too long.
             RelayFull
         """
-        key = (subject.job, question)
+        key = (subject.job, subject.trace_root, question)
         with self._lock:
             answer = self._answers.get(key)
             if answer is not None:
@@ -139,7 +144,7 @@ class Relay:
             self._expire()
             for bound, count, what in (
                 (MAX_OPEN, len(self._open), "all jobs"),
-                (MAX_OPEN_PER_JOB, sum(job == subject.job for job, _ in self._open), f"job {subject.job}"),
+                (MAX_OPEN_PER_JOB, sum(each[0] == subject.job for each in self._open), f"job {subject.job}"),
                 (MAX_OPEN_PER_PEER, sum(asked.peer == peer for asked in self._open.values()), "this connection"),
             ):
                 if count >= bound:
@@ -160,24 +165,15 @@ class Relay:
         Raises:
             NotAsked, AnswerRefused
         """
-        key = (subject.job, question)
+        key = (subject.job, subject.trace_root, question)
         with self._lock:
             if key in self._answers:
                 return
             if key not in self._open:
                 raise NotAsked(f"job {subject.job}: nobody asked that, or too long ago")
-        self.publish(subject, question, answer)
-
-    def publish(self, subject: Subject, question: bytes, answer: Answer) -> None:
-        """Keep an answer that nobody here need have asked for: it stands on chain, or the job's provider gave it.
-
-        Raises:
-            AnswerRefused
-        """
         if len(answer.data) > MAX_ANSWER_BYTES:
             raise AnswerRefused(f"an answer of {len(answer.data)} bytes, at most {MAX_ANSWER_BYTES}")
         subject.check(question, answer)
-        key = (subject.job, question)
         with self._lock:
             if self._open.pop(key, None) is not None:
                 self._version += 1
@@ -197,7 +193,7 @@ class Relay:
         if key in self._answers:
             self._drop(key)
         self._answers[key] = answer
-        self._bytes[key[0]] += answer.size_bytes + len(key[1])
+        self._bytes[key[0]] += answer.size_bytes + len(key[2])
         while self._bytes[key[0]] > self._max_stored_per_job:  # a job never pushes out more than its own share
             self._drop(next(each for each in self._answers if each[0] == key[0]))
         while self.stored_bytes > self._max_stored:
@@ -205,7 +201,7 @@ class Relay:
 
     def _drop(self, key: Key) -> None:
         answer = self._answers.pop(key)
-        self._bytes[key[0]] -= answer.size_bytes + len(key[1])
+        self._bytes[key[0]] -= answer.size_bytes + len(key[2])
         if not self._bytes[key[0]]:
             del self._bytes[key[0]]
 

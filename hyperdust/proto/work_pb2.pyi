@@ -23,6 +23,7 @@ class CheckStep(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CHECK_STEP_COMMIT: _ClassVar[CheckStep]
     CHECK_STEP_REVEAL: _ClassVar[CheckStep]
     CHECK_STEP_PROVE: _ClassVar[CheckStep]
+    CHECK_STEP_REFUND: _ClassVar[CheckStep]
 JOB_STATUS_NONE: JobStatus
 JOB_STATUS_REQUESTED: JobStatus
 JOB_STATUS_CLAIMED: JobStatus
@@ -34,6 +35,7 @@ CHECK_STEP_NONE: CheckStep
 CHECK_STEP_COMMIT: CheckStep
 CHECK_STEP_REVEAL: CheckStep
 CHECK_STEP_PROVE: CheckStep
+CHECK_STEP_REFUND: CheckStep
 
 class TemplateRequest(_message.Message):
     __slots__ = ("coinbase", "graphs", "companion")
@@ -106,20 +108,22 @@ class Vote(_message.Message):
     def __init__(self, link: _Optional[_Union[Link, _Mapping]] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class JobOffer(_message.Message):
-    __slots__ = ("id", "graph", "status", "fee", "deadline", "ready_at")
+    __slots__ = ("id", "graph", "status", "fee", "deadline", "ready_at", "assigned")
     ID_FIELD_NUMBER: _ClassVar[int]
     GRAPH_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     FEE_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
     READY_AT_FIELD_NUMBER: _ClassVar[int]
+    ASSIGNED_FIELD_NUMBER: _ClassVar[int]
     id: int
     graph: bytes
     status: JobStatus
     fee: bytes
     deadline: int
     ready_at: int
-    def __init__(self, id: _Optional[int] = ..., graph: _Optional[bytes] = ..., status: _Optional[_Union[JobStatus, str]] = ..., fee: _Optional[bytes] = ..., deadline: _Optional[int] = ..., ready_at: _Optional[int] = ...) -> None: ...
+    assigned: bool
+    def __init__(self, id: _Optional[int] = ..., graph: _Optional[bytes] = ..., status: _Optional[_Union[JobStatus, str]] = ..., fee: _Optional[bytes] = ..., deadline: _Optional[int] = ..., ready_at: _Optional[int] = ..., assigned: _Optional[bool] = ...) -> None: ...
 
 class JobRequest(_message.Message):
     __slots__ = ("id",)
@@ -128,7 +132,7 @@ class JobRequest(_message.Message):
     def __init__(self, id: _Optional[int] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("id", "graph", "symbols", "input", "provider", "status", "deadline", "fee", "requester", "output", "trace_root")
+    __slots__ = ("id", "graph", "symbols", "input", "provider", "status", "deadline", "fee", "requester", "output", "trace_root", "commitment")
     ID_FIELD_NUMBER: _ClassVar[int]
     GRAPH_FIELD_NUMBER: _ClassVar[int]
     SYMBOLS_FIELD_NUMBER: _ClassVar[int]
@@ -140,6 +144,7 @@ class Job(_message.Message):
     REQUESTER_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     TRACE_ROOT_FIELD_NUMBER: _ClassVar[int]
+    COMMITMENT_FIELD_NUMBER: _ClassVar[int]
     id: int
     graph: bytes
     symbols: _containers.RepeatedScalarFieldContainer[int]
@@ -151,7 +156,8 @@ class Job(_message.Message):
     requester: bytes
     output: bytes
     trace_root: bytes
-    def __init__(self, id: _Optional[int] = ..., graph: _Optional[bytes] = ..., symbols: _Optional[_Iterable[int]] = ..., input: _Optional[bytes] = ..., provider: _Optional[bytes] = ..., status: _Optional[_Union[JobStatus, str]] = ..., deadline: _Optional[int] = ..., fee: _Optional[bytes] = ..., requester: _Optional[bytes] = ..., output: _Optional[bytes] = ..., trace_root: _Optional[bytes] = ...) -> None: ...
+    commitment: bytes
+    def __init__(self, id: _Optional[int] = ..., graph: _Optional[bytes] = ..., symbols: _Optional[_Iterable[int]] = ..., input: _Optional[bytes] = ..., provider: _Optional[bytes] = ..., status: _Optional[_Union[JobStatus, str]] = ..., deadline: _Optional[int] = ..., fee: _Optional[bytes] = ..., requester: _Optional[bytes] = ..., output: _Optional[bytes] = ..., trace_root: _Optional[bytes] = ..., commitment: _Optional[bytes] = ...) -> None: ...
 
 class Ticket(_message.Message):
     __slots__ = ("template_id", "nonce", "certificate")
@@ -206,22 +212,20 @@ class Manifest(_message.Message):
     def __init__(self, job: _Optional[int] = ..., trace_root: _Optional[bytes] = ..., subgraph_roots: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Check(_message.Message):
-    __slots__ = ("job", "graph", "step", "ready_at", "until", "trace_root", "demands")
+    __slots__ = ("job", "graph", "step", "ready_at", "until", "demands")
     JOB_FIELD_NUMBER: _ClassVar[int]
     GRAPH_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     READY_AT_FIELD_NUMBER: _ClassVar[int]
     UNTIL_FIELD_NUMBER: _ClassVar[int]
-    TRACE_ROOT_FIELD_NUMBER: _ClassVar[int]
     DEMANDS_FIELD_NUMBER: _ClassVar[int]
     job: int
     graph: bytes
     step: CheckStep
     ready_at: int
     until: int
-    trace_root: bytes
     demands: _containers.RepeatedCompositeFieldContainer[Demand]
-    def __init__(self, job: _Optional[int] = ..., graph: _Optional[bytes] = ..., step: _Optional[_Union[CheckStep, str]] = ..., ready_at: _Optional[int] = ..., until: _Optional[int] = ..., trace_root: _Optional[bytes] = ..., demands: _Optional[_Iterable[_Union[Demand, _Mapping]]] = ...) -> None: ...
+    def __init__(self, job: _Optional[int] = ..., graph: _Optional[bytes] = ..., step: _Optional[_Union[CheckStep, str]] = ..., ready_at: _Optional[int] = ..., until: _Optional[int] = ..., demands: _Optional[_Iterable[_Union[Demand, _Mapping]]] = ...) -> None: ...
 
 class Demand(_message.Message):
     __slots__ = ("id", "question", "expires_at")

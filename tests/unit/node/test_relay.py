@@ -26,6 +26,7 @@ class FakeSubject:
     """A job whose provider committed to `data of Q` for every question Q that starts with "about"."""
 
     job: int = 1
+    trace_root: bytes = b"root"
 
     def is_question(self, question: bytes, signature: bytes) -> bool:
         return question.startswith(b"about") and not signature
@@ -61,10 +62,15 @@ def answer_of(question: bytes, padding: int = 0, signature: bytes = b"") -> Answ
     return Answer(b"data of " + question + bytes(padding), signature)
 
 
+def publish(relay: Relay, job: FakeSubject, question: bytes, padding: int = 0) -> None:
+    relay.ask(job, question, b"", "publisher")
+    relay.answer(job, question, answer_of(question, padding))
+
+
 def test_a_question_waits_for_its_provider_and_then_for_nobody(relay: Relay) -> None:
     assert relay.ask(JOB, b"about a", b"", "peer") is None
     assert relay.ask(JOB, b"about a", b"", "another") is None
-    assert relay.open_questions({1}) == [(1, b"about a")]
+    assert relay.open_questions({1}) == [(1, b"root", b"about a")]
     assert relay.open_questions({2}) == []
     relay.answer(JOB, b"about a", answer_of(b"about a"))
     assert relay.open_questions({1}) == []
@@ -81,6 +87,12 @@ def test_a_wrong_answer_is_refused_and_the_question_stays(relay: Relay) -> None:
         relay.answer(JOB, b"about a", answer_of(b"about a", MAX_ANSWER_BYTES))
     assert relay.open_questions({1})
     assert relay.stored_bytes == 0
+
+
+def test_an_answer_belongs_to_one_trace_root(relay: Relay) -> None:
+    publish(relay, JOB, b"about a")
+    assert relay.ask(JOB, b"about a", b"", "peer") is not None
+    assert relay.ask(FakeSubject(trace_root=b"another"), b"about a", b"", "peer") is None
 
 
 def test_a_list_needs_its_signature(relay: Relay) -> None:
@@ -124,7 +136,7 @@ def test_questions_expire(relay: Relay, clock: Clock) -> None:
     relay.ask(JOB, b"about b", b"", "peer")
     before = relay.version
     clock.now = EXPIRES_S + 1
-    assert relay.open_questions({1}) == [(1, b"about b")]
+    assert relay.open_questions({1}) == [(1, b"root", b"about b")]
     assert relay.version > before
     with pytest.raises(NotAsked):
         relay.answer(JOB, b"about a", answer_of(b"about a"))
@@ -133,21 +145,20 @@ def test_questions_expire(relay: Relay, clock: Clock) -> None:
 def test_memory_is_bounded_by_bytes_and_the_least_used_leaves_first(clock: Clock) -> None:
     relay = Relay(clock, max_stored_bytes=10_000, max_stored_bytes_per_job=4_000)
     for job in range(20):
-        relay.publish(FakeSubject(job), b"about", answer_of(b"about", 1_000))
+        publish(relay, FakeSubject(job), b"about", 1_000)
         assert relay.ask(FakeSubject(0), b"about", b"", "peer") is not None  # in use all the time
         assert relay.stored_bytes <= 10_000
     assert relay.ask(FakeSubject(1), b"about", b"", "peer") is None
     for number in range(20):
-        question = b"about %d" % number
-        relay.publish(FakeSubject(19), question, answer_of(question, 1_000))
+        publish(relay, FakeSubject(19), b"about %d" % number, 1_000)
     assert relay.ask(FakeSubject(0), b"about", b"", "peer") is not None  # a greedy job pushed out its own alone
     assert relay.stored_bytes <= 10_000
 
 
 def test_a_job_that_is_over_is_forgotten(relay: Relay) -> None:
     relay.ask(JOB, b"about a", b"", "peer")
-    relay.publish(JOB, b"about b", answer_of(b"about b"))
-    relay.publish(FakeSubject(2), b"about b", answer_of(b"about b"))
+    publish(relay, JOB, b"about b")
+    publish(relay, FakeSubject(2), b"about b")
     relay.forget(keep={2})
     assert relay.open_questions({1}) == []
     assert relay.ask(FakeSubject(2), b"about b", b"", "peer") is not None
