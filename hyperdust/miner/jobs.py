@@ -1,7 +1,7 @@
 """A provider's side of a job: execute it, submit, reveal, settle. Every step may be cut short and is taken up again."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -13,9 +13,9 @@ from chain.errors import HyperdustError, Malformed
 from chain.hashing import keccak256
 from chain.params import JOB_MARKET
 from hyperdust.contracts_abi import encode_call
+from hyperdust.journal import Journal
 from hyperdust.miner.draw import Drawer, Found
 from hyperdust.miner.fault import choose_fault
-from hyperdust.miner.journal import Entry, Journal
 from hyperdust.outbox import Call, Outbox
 from hyperdust.proto import work_pb2 as messages
 from hyperdust.task import read_task
@@ -31,6 +31,19 @@ MAX_WAIT_FOR_TEMPLATE_MS: Final = 15_000
 _MAX_TRANSACTION_GAS: Final = 1 << 24  # EIP-7825
 _SUBMIT_GAS: Final = (600_000, 24_000)  # fixed; per word of output: a cold slot, its log and its calldata
 _STEP_GAS: Final = 1_000_000
+
+
+@dataclass(slots=True)
+class Entry:
+    """The journal's notes about one job; bytes as hex, since the file is JSON."""
+
+    job: int
+    failed: bool = False
+    """It cannot be executed."""
+    trace_root: str = ""
+    roots: list[str] = field(default_factory=list)
+    """Subgraph roots."""
+    output: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +73,7 @@ class Provider:
     """Graph id -> what it takes to execute and mine it."""
     backend: Backend
     client: WorkClient
-    journal: Journal
+    journal: Journal[Entry]
     outbox: Outbox
     hand_in: Callable[[Found], None]
     fault: int | None = None

@@ -14,10 +14,10 @@ from chain.params import DEVNET_CHAIN_IDS
 from hyperdust.backend_choice import choose_backend
 from hyperdust.bonding import Service, keep_bonding
 from hyperdust.graph import LoadedGraph, load_graph
+from hyperdust.journal import Journal
 from hyperdust.miner.config import MinerConfig
 from hyperdust.miner.draw import Drawer, Effort, Found
-from hyperdust.miner.jobs import Provider, Served
-from hyperdust.miner.journal import Journal
+from hyperdust.miner.jobs import Entry, Provider, Served
 from hyperdust.miner.votes import keep_voting
 from hyperdust.outbox import Outbox
 from hyperdust.proto import work_pb2 as messages
@@ -160,7 +160,7 @@ class Miner:
                 self._served,
                 self._backend,
                 self._client,
-                Journal(self._config.data_dir / f"{name}.json"),
+                Journal(self._config.data_dir / f"{name}.json", Entry),
                 Outbox(self._config.account, self._config.data_dir / f"{name}-outbox.json"),
                 self._hand_in,
                 self._config.fault,

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from consensus.certificate import decode_certificate
+from hyperdust.journal import Journal
 from hyperdust.miner.config import MinerConfig
 from hyperdust.miner.draw import Drawer
-from hyperdust.miner.journal import Entry, Journal
+from hyperdust.miner.jobs import Entry
 from hyperdust.miner.role import FaultRefused, run_miner
 from hyperdust.node.contracts import view
 from hyperdust.work_client import Work
@@ -183,13 +184,13 @@ def test_products_are_exact_whatever_the_rows(chain: WorkChain) -> None:
 
 def test_a_torn_journal_is_no_obstacle(tmp_path: Path) -> None:
     path = tmp_path / "journal.json"
-    journal = Journal(path)
+    journal = Journal(path, Entry)
     journal.put(Entry(3, trace_root="07"))
-    assert Journal(path).get(3).trace_root == "07"
+    assert Journal(path, Entry).get(3).trace_root == "07"
     path.write_text(path.read_text()[:20])
-    assert Journal(path).get(3) == Entry(3)
+    assert Journal(path, Entry).get(3) == Entry(3)
     path.write_text('[{"job": 1, "unknown": 2}]')
-    assert Journal(path).get(1) == Entry(1)
+    assert Journal(path, Entry).get(1) == Entry(1)
 
 
 def test_a_fault_is_for_devnets_and_for_operators_that_exist(chain: WorkChain, tmp_path: Path) -> None:
