@@ -16,9 +16,18 @@ def visible(m: int, n: int) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
     Raises:
         TensorOutOfRange: fewer keys than queries.
     """
+    check_visible(m, n)
+    return np.tri(m, n, n - m, dtype=np.bool_)
+
+
+def check_visible(m: int, n: int) -> None:
+    """Refuse m queries with n keys.
+
+    Raises:
+        TensorOutOfRange: fewer keys than queries.
+    """
     if m > n:
         raise TensorOutOfRange("rows so far", n, f"at least {m}")
-    return np.tri(m, n, n - m, dtype=np.bool_)
 
 
 def causal_scores(queries: Int16, keys: Int16, heads: int, kv_heads: int, head_size: int, shift: int) -> Int32:

@@ -56,7 +56,7 @@ def _transpose_columns(shapes: Shapes, attributes: Attributes, index: int, read:
 def _causal_scores(shapes: Shapes, attributes: Attributes, index: int, read: Read) -> int:
     heads, kv_heads, head_size, shift = attributes
     m, n = shapes[0][0], shapes[1][0]
-    causal.visible(m, n)
+    causal.check_visible(m, n)  # the whole mask may be 2^31 entries
     head, i, j = index // (m * n), index // n % m, index % n
     query = read(0, Window((i * heads + head) * head_size, head_size))
     key = read(1, Window((j * kv_heads + head * kv_heads // heads) * head_size, head_size))
@@ -67,7 +67,7 @@ def _causal_scores(shapes: Shapes, attributes: Attributes, index: int, read: Rea
 
 def _causal_softmax(shapes: Shapes, _: Attributes, index: int, read: Read) -> int:
     m, n = shapes[0][1:]
-    causal.visible(m, n)
+    causal.check_visible(m, n)  # the whole mask may be 2^31 entries
     row, column = divmod(index, n)
     scores, table = read(0, Window(row * n, n)), read(1, Window(0, WEIGHT_TABLE_SIZE))
     seen = n - m + row % m + 1
@@ -106,7 +106,7 @@ def _sample(shapes: Shapes, attributes: Attributes, index: int, read: Read) -> i
     logits, seed = read(0, Window(index * n, n)), read(1, Window(0))
     read(2, _NOTHING)
     table = read(3, Window(0, WEIGHT_TABLE_SIZE))
-    so_far = np.zeros(max(shapes[2][0] - m + index + 1, 0), np.int32)
+    so_far = np.broadcast_to(np.int32(0), max(shapes[2][0] - m + index + 1, 0))  # only its length counts
     return value_at(sampling.sample(logits[None], seed, so_far, table, *attributes), 0)
 
 
