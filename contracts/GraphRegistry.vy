@@ -4,23 +4,20 @@
 """
 @title GraphRegistry: the hypergraphs that jobs may name
 @license GPL-3.0-or-later
-@notice Keeps the top layer of each graph, whose hash is its id, the weights that may be mined, and its
-        multiply-accumulates (MACs) as polynomials in its symbols. Name and symbols are read from the top layer,
-        so they are as true as the id. Mining operands and polynomials are not in it: until the registry can check
-        them (with the court), only genesis may register a graph that earns credit.
-@dev A predeploy: runtime code without a constructor. Source: protocol.md, Jobs and The ticket.
+@notice Keeps the top layer of each graph, whose hash is its id, the weights that may be mined, its multiply-accumulates
+        (MACs) as polynomials in its symbols, and who gets royalties. All facts are read from the graph file by a
+        native call that checks the whole graph, so that anyone may register and nobody is believed.
+@dev A predeploy: runtime code without a constructor. Source: protocol.md, Jobs, The ticket, Agents (lineage).
 """
 
 SYSTEM_ADDRESS: constant(address) = 0xffffFFFfFFffffffffffffffFfFFFfffFFFfFFfE  # EIP-4788
-BLAKE3: constant(address) = 0x0000000000000000000000000000000000004801
+GRAPH_FACTS: constant(address) = 0x0000000000000000000000000000000000004809
 
-NEWEST_ENCODING: constant(uint256) = 2  # first byte of a top layer: 1, or 2 with a scan
-NAME_MAX: constant(uint256) = 64
-SYMBOLS_MAX: constant(uint256) = 4
-TERMS_MAX: constant(uint256) = 16
-OPERANDS_MAX: constant(uint256) = 512
-TOP_LAYER_MAX: constant(uint256) = 24576
-EXPONENT_MAX: constant(uint256) = 4
+FILE_MAX: constant(uint256) = 131072
+FACTS_MAX: constant(uint256) = 98304  # 8 * 32, a name, a top layer, 512 operands, 2 * 16 terms: 96,192 at most
+GENERATIONS: constant(uint256) = 3
+ROYALTY_MAX: constant(uint256) = 1500  # basis points of a fee for one owner
+ROYALTIES_MAX: constant(uint256) = 3000  # for all of them
 
 
 struct Operand:
@@ -46,16 +43,37 @@ struct Weights:
     shape: uint256  # k << 32 | n
 
 
+event Announced:
+    owner: indexed(address)
+    commitment: bytes32
+
+
 event Registered:
     graph: indexed(bytes32)
     owner: indexed(address)
     name: String[64]
 
 
+event LineageSet:
+    graph: indexed(bytes32)
+    parent: indexed(bytes32)
+    bps: uint256
+
+
+# One slot.
+struct Lineage:
+    number: uint64  # graphs registered before this one, plus one
+    bps: uint64
+    is_set: bool
+
+
 graph_count: public(uint256)
 graph_at: public(HashMap[uint256, bytes32])
 owner_of: public(HashMap[bytes32, address])
 name_of: public(HashMap[bytes32, String[64]])
+parent_of: public(HashMap[bytes32, bytes32])
+announced_at: public(HashMap[bytes32, uint256])
+_lineage: HashMap[bytes32, Lineage]
 _top_layers: HashMap[bytes32, Bytes[24576]]
 _symbols: HashMap[bytes32, DynArray[Symbol, 4]]
 _operands: HashMap[bytes32, HashMap[uint32, Weights]]
@@ -64,56 +82,113 @@ _mining_macs: HashMap[bytes32, DynArray[Term, 16]]
 
 
 @external
+def announce(commitment: bytes32):
+    """
+    @notice Says that a graph will be registered, without saying which: nobody who sees `register` can come first.
+    @param commitment keccak256(abi.encode(graph, owner)).
+    """
+    if self.announced_at[commitment] == 0:
+        self.announced_at[commitment] = block.number
+        log Announced(owner=msg.sender, commitment=commitment)
+
+
+@external
 @nonreentrant
-def register(
-    graph: bytes32,
-    name: String[64],
-    top_layer: Bytes[24576],
-    operands: DynArray[Operand, 512],
-    macs: DynArray[Term, 16],
-    mining_macs: DynArray[Term, 16],
-):
+def register(graph_file: Bytes[FILE_MAX]) -> bytes32:
     """
-    @notice Registers a hypergraph; whoever sends this becomes its owner.
-    @param graph H("hypergraph", top_layer).
-    @param name The name inside the top layer; names are not unique, ids are.
-    @param top_layer Canonical encoding, version 1 or 2.
-    @param operands Weights that may be mined, in ascending order of operator; genesis only.
-    @param macs MACs of a job, a sum of coefficient * product of symbol[i] ** exponent[i].
-    @param mining_macs MACs that a final job credits, likewise; genesis only.
+    @notice Registers a hypergraph; whoever sends this becomes its owner, for good. Reverts unless the file is a
+            well-formed graph of which the court can show every wrong element, and was announced in an earlier block.
+    @param graph_file The canonical encoding of the whole graph, as `graph compile` writes it.
+    @return The graph's id.
     """
+    success: bool = False
+    response: Bytes[FACTS_MAX] = b""
+    success, response = raw_call(
+        GRAPH_FACTS, graph_file, max_outsize=FACTS_MAX, is_static_call=True, revert_on_failure=False
+    )
+    assert success and len(response) > 0, "GraphRegistry: not a graph that can be registered"
+    graph: bytes32 = empty(bytes32)
+    name: String[64] = ""
+    top_layer: Bytes[24576] = b""
+    symbols: DynArray[Symbol, 4] = []
+    operands: DynArray[Operand, 512] = []
+    macs: DynArray[Term, 16] = []
+    mining_macs: DynArray[Term, 16] = []
+    graph, name, top_layer, symbols, operands, macs, mining_macs = abi_decode(
+        response,
+        (
+            bytes32,
+            String[64],
+            Bytes[24576],
+            DynArray[Symbol, 4],
+            DynArray[Operand, 512],
+            DynArray[Term, 16],
+            DynArray[Term, 16],
+        ),
+    )
     assert self.owner_of[graph] == empty(address), "GraphRegistry: already registered"
-    assert self._hash(top_layer) == graph, "GraphRegistry: not the top layer's hash"
     assert len(macs) > 0, "GraphRegistry: no macs"
     if msg.sender != SYSTEM_ADDRESS:
-        assert len(operands) == 0 and len(mining_macs) == 0, "GraphRegistry: mining graphs are genesis only"
-
-    symbols: DynArray[Symbol, 4] = self._read_symbols(name, top_layer)
-    self._check_terms(macs, symbols)
-    self._check_terms(mining_macs, symbols)
+        announced: uint256 = self.announced_at[keccak256(abi_encode(graph, msg.sender))]
+        assert announced > 0 and announced < block.number, "GraphRegistry: not announced in an earlier block"
 
     self.owner_of[graph] = msg.sender
     self.name_of[graph] = name
     self.graph_at[self.graph_count] = graph
     self.graph_count += 1
+    self._lineage[graph] = Lineage(number=convert(self.graph_count, uint64), bps=0, is_set=False)
     self._top_layers[graph] = top_layer
     self._symbols[graph] = symbols
     self._macs[graph] = macs
     self._mining_macs[graph] = mining_macs
-
-    previous: uint32 = 0
-    first: bool = True
     for operand: Operand in operands:
-        assert first or operand.operator > previous, "GraphRegistry: operands not ascending"
-        assert operand.root != empty(bytes32), "GraphRegistry: empty operand"
-        assert operand.k > 0 and operand.n > 0, "GraphRegistry: empty operand"
         self._operands[graph][operand.operator] = Weights(
             root=operand.root, shape=(convert(operand.k, uint256) << 32) | convert(operand.n, uint256)
         )
-        previous = operand.operator
-        first = False
-
     log Registered(graph=graph, owner=msg.sender, name=name)
+    return graph
+
+
+@external
+def set_lineage(graph: bytes32, parent: bytes32, bps: uint256):
+    """
+    @notice Says, once, what a graph was made from and what its owner takes of the fee of each job.
+    @param parent A graph registered before this one; zero for none.
+    @param bps Basis points of a fee, for jobs of this graph and of those made from it, down to grandchildren.
+    """
+    assert msg.sender == self.owner_of[graph], "GraphRegistry: not the owner"
+    lineage: Lineage = self._lineage[graph]
+    assert not lineage.is_set, "GraphRegistry: lineage is set"
+    assert bps <= ROYALTY_MAX, "GraphRegistry: royalty too high"
+    if parent != empty(bytes32):
+        earlier: uint64 = self._lineage[parent].number
+        assert earlier > 0 and earlier < lineage.number, "GraphRegistry: parent not registered earlier"
+        self.parent_of[graph] = parent
+    self._lineage[graph] = Lineage(number=lineage.number, bps=convert(bps, uint64), is_set=True)
+    log LineageSet(graph=graph, parent=parent, bps=bps)
+
+
+@external
+@view
+def royalties(graph: bytes32) -> (DynArray[address, 3], DynArray[uint256, 3]):
+    """
+    @notice Who gets which basis points of a job's fee: the owners of the graph, its parent and its grandparent, each
+            what it set; together at most 3,000, where the furthest goes without first. Owners of nothing are left out.
+    """
+    owners: DynArray[address, 3] = []
+    shares: DynArray[uint256, 3] = []
+    left: uint256 = ROYALTIES_MAX
+    generation: bytes32 = graph
+    for _: uint256 in range(GENERATIONS):
+        share: uint256 = min(convert(self._lineage[generation].bps, uint256), left)
+        if share > 0:
+            owners.append(self.owner_of[generation])
+            shares.append(share)
+            left -= share
+        generation = self.parent_of[generation]
+        if generation == empty(bytes32):
+            break
+    return owners, shares
 
 
 @external
@@ -187,7 +262,7 @@ def _check_symbols(graph: bytes32, symbols: DynArray[uint32, 4]):
 @internal
 @pure
 def _evaluate(terms: DynArray[Term, 16], symbols: DynArray[uint32, 4]) -> uint256:
-    # Checked arithmetic; cannot overflow here, since `register` evaluated it at every symbol's upper bound.
+    # Checked arithmetic; cannot overflow here, since `graph_facts` evaluated it at every symbol's upper bound.
     total: uint256 = 0
     for term: Term in terms:
         product: uint256 = convert(term.coefficient, uint256)
@@ -196,74 +271,3 @@ def _evaluate(terms: DynArray[Term, 16], symbols: DynArray[uint32, 4]) -> uint25
                 product *= convert(symbols[i], uint256)
         total += product
     return total
-
-
-@internal
-@pure
-def _check_terms(terms: DynArray[Term, 16], symbols: DynArray[Symbol, 4]):
-    highs: DynArray[uint32, 4] = []
-    for symbol: Symbol in symbols:
-        highs.append(symbol.high)
-    for term: Term in terms:
-        for i: uint256 in range(4):
-            exponent: uint256 = convert(term.exponents[i], uint256)
-            assert exponent <= EXPONENT_MAX, "GraphRegistry: exponent too large"
-            assert exponent == 0 or i < len(symbols), "GraphRegistry: exponent of no symbol"
-    largest: uint256 = self._evaluate(terms, highs)
-    assert largest <= convert(max_value(uint128), uint256), "GraphRegistry: too many macs"
-
-
-@internal
-@pure
-def _read_symbols(name: String[64], top_layer: Bytes[24576]) -> DynArray[Symbol, 4]:
-    # version u8, name (u8 length, bytes), count u8, then for each symbol: name, low u32, high u32, little-endian.
-    # `slice` reverts beyond the end.
-    assert len(top_layer) > 2, "GraphRegistry: top layer too short"
-    version: uint256 = convert(slice(top_layer, 0, 1), uint256)
-    assert version > 0 and version <= NEWEST_ENCODING, "GraphRegistry: unknown encoding"
-    size: uint256 = convert(slice(top_layer, 1, 1), uint256)
-    assert size > 0 and size == len(name), "GraphRegistry: not the top layer's name"
-    assert keccak256(slice(top_layer, 2, size)) == keccak256(name), "GraphRegistry: not the top layer's name"
-    position: uint256 = 2 + size
-    count: uint256 = convert(slice(top_layer, position, 1), uint256)
-    assert count <= SYMBOLS_MAX, "GraphRegistry: too many symbols"
-    position += 1
-    symbols: DynArray[Symbol, 4] = []
-    for _: uint256 in range(count, bound=SYMBOLS_MAX):
-        position += 1 + convert(slice(top_layer, position, 1), uint256)
-        low: uint32 = self._uint32(slice(top_layer, position, 4))
-        high: uint32 = self._uint32(slice(top_layer, position + 4, 4))
-        assert low <= high, "GraphRegistry: empty range of a symbol"
-        symbols.append(Symbol(low=low, high=high))
-        position += 8
-    return symbols
-
-
-@internal
-@pure
-def _uint32(little_endian: Bytes[4]) -> uint32:
-    value: uint256 = convert(little_endian, uint256)
-    swapped: uint256 = 0
-    for _: uint256 in range(4):
-        swapped = (swapped << 8) | (value % 256)
-        value >>= 8
-    return convert(swapped, uint32)
-
-
-@internal
-@view
-def _hash(top_layer: Bytes[24576]) -> bytes32:
-    # H("hypergraph", top_layer) = BLAKE3(len8(tag) || tag || len32 || top_layer); the length fits two bytes.
-    size: uint256 = len(top_layer)
-    length: bytes4 = convert(convert(((size % 256) << 24) | ((size // 256) << 16), uint32), bytes4)
-    success: bool = False
-    digest: Bytes[32] = b""
-    success, digest = raw_call(
-        BLAKE3,
-        concat(b"\x0ahypergraph", length, top_layer),
-        max_outsize=32,
-        is_static_call=True,
-        revert_on_failure=False,
-    )
-    assert success and len(digest) == 32, "GraphRegistry: no BLAKE3 precompile"
-    return convert(digest, bytes32)

@@ -24,6 +24,7 @@ MACS_MAX: Final = 2**128 - 1
 TYPES: Final = (
     "bytes32",  # id
     "string",  # name
+    "bytes",  # top layer
     "(uint32,uint32)[]",  # symbols: low, high
     "(uint32,bytes32,uint32,uint32)[]",  # mining operands by operator: operator, root, k, n
     "(uint128,uint8[4])[]",  # MACs: coefficient, exponent of each symbol
@@ -85,7 +86,7 @@ def read_facts(graph_file: bytes) -> bytes:
     macs, mining_macs = polynomial(graph, terms), polynomial(graph, mining_terms)
     for found in (macs, mining_macs):
         _check_polynomial(found, [high for _, high in symbols])
-    return encode(TYPES, (compute_graph_id(top_layer), graph.name, symbols, operands, macs, mining_macs))
+    return encode(TYPES, (compute_graph_id(top_layer), graph.name, top_layer, symbols, operands, macs, mining_macs))
 
 
 def _at(tensor: TensorType, largest: Mapping[str, int]) -> TensorType:

@@ -11,6 +11,7 @@ from bridge.view import BitcoinView
 from chain.engine import Precompile
 from pouw.operators.rules import RULE_BY_NAME
 from precompiles.bitcoin import bitcoin_calls
+from precompiles.graph_facts import graph_facts
 
 BLAKE3: Final = (0x4801).to_bytes(20, "big")
 OPENING: Final = (0x4802).to_bytes(20, "big")
@@ -19,6 +20,7 @@ ELEMENT: Final = (0x4804).to_bytes(20, "big")
 PROVEN_ELEMENT: Final = (0x4805).to_bytes(20, "big")
 TICKET: Final = (0x4806).to_bytes(20, "big")
 RUN_GRAPH: Final = (0x4807).to_bytes(20, "big")
+GRAPH_FACTS: Final = (0x4809).to_bytes(20, "big")
 
 OPERATOR_RATES: Final[Mapping[str, int]] = {
     "embedding": 1024,
@@ -81,6 +83,8 @@ PRECOMPILES: Final[tuple[Precompile, ...]] = (
     (TICKET, "ticket", 6000, 56),
     # A small graph with its constants and inputs -> the outputs' bytes.
     (RUN_GRAPH, "run_graph", 28_000, rates_of(24)),
+    # A graph file -> what GraphRegistry keeps of it. The price is of Python.
+    (GRAPH_FACTS, graph_facts, 40_000, 6000),
 )
 """Those that answer the same in every block; `precompiles_for` adds the others."""
 

@@ -16,6 +16,7 @@ from chain.params import GRAPH_REGISTRY, ChainParams, FinalityParams
 from hyperdust.contracts_abi import encode_call, load_artifact
 from hyperdust.node.store import ExecutedBlock
 from pouw.graph_encoding import compute_graph_id, decode, encode_top_layer
+from pouw.graph_encoding import encode as encode_graph
 from pouw.hypergraph import Hypergraph
 from precompiles.registry import precompiles_for
 
@@ -161,19 +162,8 @@ def load_graph_structure(name: str) -> Hypergraph:
 
 
 def registration_call(graph: Hypergraph) -> SystemCall:
-    """`GraphRegistry.register` with all that the registry holds of a graph."""
-    top_layer = encode_top_layer(graph)
-    operands = [(operand.operator, operand.root, operand.k, operand.n) for operand in graph.mining_operands()]
-    data = encode_call(
-        "GraphRegistry",
-        "register",
-        compute_graph_id(top_layer),
-        graph.name,
-        top_layer,
-        operands,
-        list(graph.macs_terms()),
-        list(graph.mining_macs_terms()),
-    )
+    """`GraphRegistry.register` of a graph file: the system needs no announcement."""
+    data = encode_call("GraphRegistry", "register", encode_graph(graph))
     return SystemCall(to=GRAPH_REGISTRY, data=data)
 
 

@@ -1,36 +1,34 @@
-"""A chain of predeploys: committed runtime code at fixed addresses, initialized as genesis does, on py-evm (Prague)."""
+"""A chain of predeploys: committed runtime code at fixed addresses, initialized as genesis does, on our own engine."""
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import blake3
-import boa
 import pytest
-from boa.util.abi import Address
-from boa.vm.py_evm import register_raw_precompile
 from eth_abi.abi import decode, encode
 from eth_utils import keccak
 from eth_utils.abi import collapse_if_tuple
 
+from chain.engine import AccountOverride, BlockEnvironment, CallMessage, account_proof, call, genesis_state, simulate
 from chain.hashing import H
+from precompiles.graph_facts import TYPES, graph_facts
+from precompiles.registry import GRAPH_FACTS, PRECOMPILES
 
 ROOT = Path(__file__).resolve().parents[3]
 GENESIS = json.loads((ROOT / "genesis" / "regtest.json").read_text(encoding="utf-8"))
 SYSTEM = "0xfffffffffffffffffffffffffffffffffffffffe"
-BLAKE3 = GENESIS["precompiles"]["addresses"][0]
 NOBODY = "0x" + "00" * 20
 BTC = 10**18
 ERROR = keccak(b"Error(string)")[:4]
 
 
-def _blake3(computation):
-    computation.output = blake3.blake3(computation.msg.data_as_bytes).digest()
-    return computation
+INVENTED = {}
+"""Facts that a test invents, by what it gives out as the graph file."""
 
 
-register_raw_precompile(Address(BLAKE3), _blake3, force=True)
+def _graph_facts(graph_file):
+    return INVENTED.get(graph_file) or graph_facts(graph_file)
 
 
 class Reverted(Exception):
@@ -38,18 +36,23 @@ class Reverted(Exception):
 
 
 class Call:
-    """One function of a predeploy."""
+    """One function of a predeploy; of two with one name, the one that takes as many arguments."""
 
-    def __init__(self, network, address, entry):
-        self._network, self._address, self._entry = network, address, entry
-        self._inputs = [collapse_if_tuple(part) for part in entry["inputs"]]
-        self._outputs = [collapse_if_tuple(part) for part in entry.get("outputs", [])]
-        self._selector = keccak(text=f"{entry['name']}({','.join(self._inputs)})")[:4]
+    def __init__(self, network, address, entries):
+        self._network, self._address = network, address
+        self._entries = {len(entry["inputs"]): entry for entry in entries}
 
     def __call__(self, *arguments, sender=None, value=0, gas=30_000_000):
-        data = self._selector + encode(self._inputs, arguments)
-        output = self._network.send(self._address, data, sender=sender, value=value, gas=gas)
-        values = decode(self._outputs, output)
+        entry = self._entries[len(arguments)]
+        inputs = [collapse_if_tuple(part) for part in entry["inputs"]]
+        outputs = [collapse_if_tuple(part) for part in entry.get("outputs", [])]
+        selector = keccak(text=f"{entry['name']}({','.join(inputs)})")[:4]
+        network, data = self._network, selector + encode(inputs, arguments)
+        if entry["stateMutability"] in {"view", "pure"}:
+            output = network.look(self._address, data, sender=sender)
+        else:
+            output = network.send(self._address, data, sender=sender, value=value, gas=gas)
+        values = decode(outputs, output)
         return values[0] if len(values) == 1 else values or None
 
 
@@ -59,9 +62,12 @@ class Contract:
     def __init__(self, network, address, abi):
         self.address, self.abi = address, abi
         self._network = network
+        functions = {}
         for entry in abi:
             if entry["type"] == "function":
-                setattr(self, entry["name"], Call(network, address, entry))
+                functions.setdefault(entry["name"], []).append(entry)
+        for name, entries in functions.items():
+            setattr(self, name, Call(network, address, entries))
 
     def fields(self, function, values):
         (entry,) = [part for part in self.abi if part.get("name") == function]
@@ -69,67 +75,113 @@ class Contract:
 
 
 class Network:
-    """Block number, beacons and calls of one small chain."""
+    """Block number, beacons and calls of one small chain. `precompiles` stand in for, or beside, the real ones."""
 
-    def __init__(self, **numbers):
+    def __init__(self, precompiles=(), base_fee=0, **numbers):
         self.numbers = GENESIS | numbers
-        self.boa = boa.Env()
         self.logs = []
         self.gas_used = 0
         self.abis = {}
+        self.chain_id = GENESIS["chain_id"]
+        self.number = 0
+        self.base_fee = base_fee  # what BASEFEE says; nobody pays it
+        precompiles = (*precompiles, (GRAPH_FACTS, _graph_facts, 40_000, 0))
+        stand_ins = {entry[0] for entry in precompiles}
+        self.precompiles = (*precompiles, *(entry for entry in PRECOMPILES if entry[0] not in stand_ins))
+        alloc = {entry[0]: AccountOverride(code=b"\xfe") for entry in self.precompiles}
         for name, pin in GENESIS["contracts"].items():
             artifact = json.loads((ROOT / "genesis" / "artifacts" / f"{name}.json").read_text(encoding="utf-8"))
-            self.boa.set_code(pin["address"], bytes.fromhex(artifact["bytecode"].removeprefix("0x")))
+            code = bytes.fromhex(artifact["bytecode"].removeprefix("0x"))
+            alloc[_bytes(pin["address"])] = AccountOverride(code=code, nonce=1)
             self.abis[pin["address"]] = artifact["abi"]
             setattr(self, name, Contract(self, pin["address"], artifact["abi"]))
-        self.number = 0
+        self.state = dict(genesis_state(alloc)[0])
         for name, (_, keys) in self.numbers["initialize"].items():
             getattr(self, name).initialize(*(int(self.numbers[key]) for key in keys), sender=SYSTEM)
 
-    @property
-    def number(self):
-        return self.boa.evm.patch.block_number
-
-    @number.setter
-    def number(self, value):
-        self.boa.evm.patch.block_number = value
-        self.boa.evm.patch.prevrandao = beacon_of(value)
-
     def account(self, label, balance=100 * BTC):
         address = "0x" + keccak(text=label)[12:].hex()
-        if self.boa.get_balance(Address(address)) == 0:
-            self.boa.set_balance(Address(address), balance)
+        if self.balance(address) == 0:
+            self._set(address, AccountOverride(balance=balance))
         return address
 
     def balance(self, address):
-        return self.boa.get_balance(Address(address))
+        return account_proof(_bytes(address), (), self._read_many).balance
+
+    def set_balance(self, address, amount):
+        self._set(address, AccountOverride(balance=amount))
+
+    def set_code(self, address, code):
+        self._set(address, AccountOverride(code=code))
 
     def send(self, to, data, *, sender=None, value=0, gas=30_000_000):
-        computation = self.boa.execute_code(
-            to_address=Address(to), sender=Address(sender or self.account("anyone")), value=value, data=data, gas=gas
+        """A message that changes the state unless it fails."""
+        sender = sender or self.account("anyone")
+        overrides = {}
+        if self.base_fee:  # the engine shows it to those alone who pay it: give the sender as much before
+            held = self.balance(sender) + gas * self.base_fee
+            overrides = {_bytes(sender): AccountOverride(balance=held)}
+        message = CallMessage(_bytes(sender), _bytes(to), data, value, gas, self.base_fee)
+        result = self._simulate(message, overrides)
+        if not result.success:
+            raise Reverted(reason_of(result))
+        if self.base_fee:
+            self.set_balance(sender, self.balance(sender) - (gas - result.gas_used) * self.base_fee)
+        self.gas_used = result.gas_used
+        self.logs = list(result.logs)
+        return result.output
+
+    def look(self, to, data, *, sender=None):
+        """A call that changes nothing."""
+        message = CallMessage(_bytes(sender or NOBODY), _bytes(to), data)
+        result = call(self._environment, message, self._read_many, precompiles=self.precompiles)
+        if not result.success:
+            raise Reverted(reason_of(result))
+        return result.output
+
+    def _set(self, address, override):
+        anyone = CallMessage(_bytes(SYSTEM), _bytes(SYSTEM))
+        self._simulate(anyone, {_bytes(address): override})
+
+    def _simulate(self, message, overrides):
+        results, writes, _ = simulate(
+            self._environment, [message], self._read_many, overrides=overrides, precompiles=self.precompiles
         )
-        if computation.is_error:
-            raise Reverted(reason_of(computation))
-        self.gas_used = gas - computation.get_gas_remaining()
-        self.logs = list(computation.get_raw_log_entries())
-        return computation.output
+        if results[0].success:
+            self.state.update(writes)
+        return results[0]
+
+    def _read_many(self, keys):
+        return [self.state.get(key) for key in keys]
+
+    @property
+    def _environment(self):
+        return BlockEnvironment(
+            chain_id=self.chain_id,
+            fork=GENESIS["fork"],
+            number=self.number,
+            timestamp=GENESIS["genesis_timestamp"] + self.number,
+            coinbase=bytes(20),
+            gas_limit=GENESIS["gas_limit"],
+            base_fee=self.base_fee,
+            prev_randao=beacon_of(self.number),
+            parent_hash=None,
+            parent_beacon_root=None,
+        )
 
     def events(self):
         """Events of the last call: (name, fields)."""
-        return [self._event(*entry[1:]) for entry in self.logs]
+        return [self._event(log.address, log.topics, log.data) for log in self.logs]
 
     def _event(self, address, topics, data):
         for entry in self.abis["0x" + address.hex()]:
             types = [collapse_if_tuple(part) for part in entry.get("inputs", [])]
-            if entry["type"] != "event" or keccak(text=f"{entry['name']}({','.join(types)})") != topics[0].to_bytes(
-                32, "big"
-            ):
+            if entry["type"] != "event" or keccak(text=f"{entry['name']}({','.join(types)})") != topics[0]:
                 continue
             indexed = [part["name"] for part in entry["inputs"] if part["indexed"]]
             kinds = [collapse_if_tuple(part) for part in entry["inputs"] if part["indexed"]]
             fields = {
-                name: decode([kind], topic.to_bytes(32, "big"))[0]
-                for name, kind, topic in zip(indexed, kinds, topics[1:], strict=True)
+                name: decode([kind], topic)[0] for name, kind, topic in zip(indexed, kinds, topics[1:], strict=True)
             }
             plain = [part for part in entry["inputs"] if not part["indexed"]]
             values = decode([collapse_if_tuple(part) for part in plain], data)
@@ -154,19 +206,22 @@ class Network:
     def deploy(self, runtime, label):
         """Put a contract of the test's at an address."""
         address = "0x" + keccak(text=label)[12:].hex()
-        self.boa.set_code(address, runtime)
+        self.set_code(address, runtime)
         return address
+
+
+def _bytes(address):
+    return bytes.fromhex(address[2:])
 
 
 def beacon_of(number):
     return keccak(b"beacon" + number.to_bytes(8, "big"))
 
 
-def reason_of(computation):
-    output = computation.output
-    if output[:4] == ERROR:
-        return decode(["string"], output[4:])[0]
-    return repr(computation.error) + output.hex()
+def reason_of(result):
+    if result.output[:4] == ERROR:
+        return decode(["string"], result.output[4:])[0]
+    return f"{result.error} {result.output.hex()}"
 
 
 @contextmanager
@@ -177,7 +232,7 @@ def reverts(reason) -> Iterator[None]:
 
 
 def top_layer(name="minilm", symbols=((b"S", 1, 128),), tail=b"rest of the graph"):
-    """The beginning of a top layer's encoding; the registry reads no further than the symbols."""
+    """The beginning of a top layer's encoding; `register` invents the facts of the rest."""
     out = bytes([1, len(name)]) + name.encode() + bytes([len(symbols)])
     for label, low, high in symbols:
         out += bytes([len(label)]) + label + low.to_bytes(4, "little") + high.to_bytes(4, "little")
@@ -192,8 +247,29 @@ OPERANDS = ((3, b"\1" * 32, 1536, 384), (9, b"\2" * 32, 1536, 384))
 def register(network, layer=None, name="minilm", operands=OPERANDS, macs=MACS, mining=MINING_MACS, sender=SYSTEM):
     layer = top_layer(name) if layer is None else layer
     graph = H("hypergraph", layer)
-    network.GraphRegistry.register(graph, name, layer, operands, macs, mining, sender=sender)
+    symbols = symbols_of(layer)
+    INVENTED[layer] = encode(TYPES, (graph, name, layer, symbols, operands, macs, mining))
+    if sender != SYSTEM:
+        network.number += 1  # block 0 is the system's
+        network.GraphRegistry.announce(announcement(graph, sender), sender=sender)
+        network.number += 1
+    assert network.GraphRegistry.register(layer, sender=sender) == graph
     return graph
+
+
+def announcement(graph, owner):
+    return keccak(encode(["bytes32", "address"], [graph, owner]))
+
+
+def symbols_of(layer):
+    """Bounds of the symbols in a top layer."""
+    place = 2 + layer[1]
+    found = []
+    for _ in range(layer[place]):
+        place += 1 + layer[place + 1]
+        found.append(tuple(int.from_bytes(layer[place + i : place + i + 4], "little") for i in (1, 5)))
+        place += 8
+    return found
 
 
 def join(network, graph, label, bond=None):
