@@ -14,7 +14,7 @@ from pouw.operators.types import TensorType
 from pouw.trace import DType, UnknownDType, dtype_by_code, leaf_count, size_of
 
 ANSWER_BYTES_MAX = 131_072  # of an answer: 4,096 roots
-EVIDENCE_BYTES_MAX = 262_144
+EVIDENCE_BYTES_MAX = 131_072  # the court's bound: a transaction holds no more
 FORM_RANK_MAX = 4  # as a graph's types
 FANOUT_BITS = 8  # an answer about a tensor's tree has up to 256 chaining values
 FACTS_BYTES = 160
@@ -41,16 +41,16 @@ class Outside(NotGuilty, OutOfRange):
 
 
 class FalseAnswer(Mismatch):
-    """An answer does not hash to the commitment that it is about: as good as none."""
+    """An answer does not hash to the commitment that it is about: as good as none. `expected` is the `Demand`."""
 
 
 class Withheld(NotYet):
-    """The accused has not answered (or falsely). `demand` is what the court's `demand` takes, once the search knows."""
+    """The accused has not answered."""
 
-    def __init__(self, question: "Question") -> None:
-        super().__init__(f"not answered: {question}")
-        self.question = question
-        self.demand = b""
+    def __init__(self, demand: "Demand") -> None:
+        super().__init__(f"not answered: {demand.question}")
+        self.demand = demand
+        """What the court's `demand` takes."""
 
 
 class VerdictKind(IntEnum):
@@ -280,10 +280,21 @@ class Answer:
     """Of an operator list alone: EIP-712 `Operators`, 65 bytes, checked by whoever fetched the answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """A question with all that shows that it is about a commitment."""
+
+    question: Question
+    data: bytes
+    """The question's 20 bytes, then what leads to the commitment: see `pouw/fraud_question.py`."""
+    signature: bytes = b""
+    """The accused's, of the operator list that the question rests on; empty where it rests on none."""
+
+
 class Published(Protocol):
     """What an accused published, wherever it is fetched from. Answers need not be true: the search checks each."""
 
-    def answer(self, question: Question) -> Answer:
+    def ask(self, demand: Demand) -> Answer:
         """Return the accused's answer.
 
         Raises:
