@@ -8,6 +8,7 @@ process's CPU time, which other programs on the machine disturb least; else it i
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -79,13 +80,14 @@ def executions(count: int) -> tuple[Callable[[], Execution], np.ndarray]:
 
 
 def integer_against_torch(name: str, count: int, dtype: str, batch: int) -> Row:
-    """Inference alone on both sides; the trace is measured below. Jobs come one by one: a batch is so many runs."""
+    """Inference alone on both sides; the trace is measured below. A batch is so many jobs, side by side."""
     once, ids = executions(count)
     peer = torch_encoder(ids, dtype, batch)
 
-    def ours() -> None:
-        for _ in range(batch):
-            once()
+    threads = ThreadPoolExecutor(min(batch, THREADS))
+
+    def ours() -> object:
+        return once() if batch == 1 else list(threads.map(lambda _: once(), range(batch)))
 
     fast, slow = best_of(ROUNDS if batch == 1 else 3, ours, peer, clock=clock)
     return {

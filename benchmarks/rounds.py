@@ -1,7 +1,8 @@
 """Two sides measured in one run, so that neither pays for the other's threads.
 
-OpenMP's and rayon's workers spin for some milliseconds after a call. A side that starts within them has one core less:
-on two cores the native int8 product looked half as fast as it is.
+Workers of OpenMP and rayon spin for some milliseconds after a call, and a side that starts within them has one core
+less; after a rest it takes some calls until a side's own workers are awake on cores of their own. So each turn is a
+rest, calls that do not count, then calls that do.
 """
 
 import time
@@ -9,21 +10,26 @@ from collections.abc import Callable
 
 REST_S = 0.05
 """Long enough for spinning workers to fall asleep."""
-SHORT_S = 0.2
-"""Calls below this are made once uncounted: they wake the side's own workers and fill caches."""
+WARM_UP_S = 0.1
+"""How long a turn's uncounted calls go on."""
+COUNTED = 3
+"""Calls that count in each turn; one, if a call is longer than the warm-up."""
 
 
 def best_of(
     rounds: int, *functions: Callable[[], object], clock: Callable[[], float] = time.perf_counter
 ) -> list[float]:
-    """Seconds of the fastest call of each function, rounds interleaved, a rest before each turn."""
+    """Seconds of the fastest call of each function, rounds interleaved."""
     best = [float("inf")] * len(functions)
     for _ in range(rounds):
         for index, function in enumerate(functions):
             time.sleep(REST_S)
-            if best[index] < SHORT_S:
+            is_long = WARM_UP_S < best[index] < float("inf")
+            until = time.perf_counter() + WARM_UP_S
+            while not is_long and time.perf_counter() < until:
                 function()
-            start = clock()
-            function()
-            best[index] = min(best[index], clock() - start)
+            for _ in range(1 if is_long else COUNTED):
+                start = clock()
+                function()
+                best[index] = min(best[index], clock() - start)
     return best
