@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 from typing import Final
 
 from btclib.b32 import p2tr
@@ -50,7 +51,7 @@ class SignerSet:
             raise SignerSetInvalid("number of keys", len(self.keys), f"1 to {MAX_SIGNERS}")
         if not 1 <= self.threshold <= len(self.keys):
             raise SignerSetInvalid("threshold", self.threshold, f"1 to {len(self.keys)}")
-        if any(left >= right for left, right in zip(self.keys, self.keys[1:], strict=False)):
+        if any(left >= right for left, right in pairwise(self.keys)):
             raise SignerSetInvalid("order of keys", [key.hex() for key in self.keys], "ascending, none twice")
         for key in (*self.keys, *([self.group_key] if self.group_key else [])):
             if not is_key(key):

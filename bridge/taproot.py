@@ -19,7 +19,7 @@ from btclib_ecc.exceptions import BTClibEccValueError
 from btclib_ecc.hashes import tagged_hash
 
 from bridge.peg_errors import BadSignature, SignaturesMissing
-from bridge.transactions import Output, Transaction
+from bridge.transactions import Output, Transaction, encode_size
 
 NUMS: Final = bytes.fromhex("50929b74c1a04954b78b4b6035e97a5e078a5a0f28ec96d547bfee9ace803ac0")
 """BIP-341's point H, whose discrete logarithm nobody knows: an internal key that nobody can sign for."""
@@ -89,6 +89,12 @@ def make_output(internal_key: bytes, signers: bytes, fallback: bytes, hidden: by
     return TaprootOutput(
         b"\x51\x20" + key, internal_key, root, Leaf(signers, start + right), Leaf(fallback, start + beside + ours)
     )
+
+
+def make_single(internal_key: bytes, script: bytes) -> tuple[bytes, Leaf]:
+    """The scriptPubKey of a tree of one leaf, and that leaf."""
+    key, parity = output_pubkey_from_merkle_root(internal_key, leaf_hash(LEAF_VERSION, script))
+    return b"\x51\x20" + key, Leaf(script, bytes([LEAF_VERSION | parity]) + internal_key)
 
 
 def is_key(key: bytes) -> bool:
@@ -166,3 +172,9 @@ def weight_of(transaction: Transaction) -> int:
 def vsize_of(transaction: Transaction) -> int:
     """Virtual bytes: a quarter of the weight, rounded up."""
     return (weight_of(transaction) + 3) // 4
+
+
+def weight_of_spend(witness: tuple[bytes, ...]) -> int:
+    """Weight units of an input with this witness: 41 bytes four times, then the witness."""
+    sizes = [len(part) for part in witness]
+    return 4 * 41 + len(encode_size(len(sizes))) + sum(len(encode_size(size)) + size for size in sizes)

@@ -1,0 +1,142 @@
+"""What a transaction seen on Bitcoin does to the vault: sweeps, payouts, anchor, fee; or a refusal by name.
+
+Three answers: it is no part of the list (`NoVaultTransaction`: nothing happens), it spends the vault against its rules
+(`VaultSpendRefused`: the peg freezes), or a reading that `peg` applies.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bridge.anchors import Anchor, find_anchor
+from bridge.deposits import Claim, Outpoint, ProvenTransaction, Spent, check_claim, read_charge, spent_by_outpoint
+from bridge.peg_errors import AnchorMalformed, NoVaultTransaction, VaultSpendRefused
+from bridge.peg_state import NOBODY, PegState, Sweep, SweepStatus, VaultCoin, Withdrawal
+from bridge.rules import PegRules
+from bridge.scripts import vault_output
+from bridge.transactions import Output, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class VaultReading:
+    """A vault transaction that keeps the rules, as far as it shows by itself."""
+
+    coin: VaultCoin
+    """The new vault output."""
+    charge: int
+    """Sats that each deposit pays at most."""
+    sweeps: tuple[Sweep, ...]
+    given: int
+    """Sats of inputs that were paid to the vault's script by anyone: surplus."""
+    paid: tuple[Withdrawal, ...]
+    anchor: Anchor | None
+    fee: int
+    """Sats that Bitcoin's miner got."""
+
+
+def read_vault_transaction(state: PegState, proven: ProvenTransaction, rules: PegRules) -> VaultReading:
+    """Read a transaction as the next one of the list.
+
+    Raises:
+        NoVaultTransaction: it does not spend the vault; where there is none yet: it is no pure sweep of deposits.
+        VaultSpendRefused: it spends the vault, and breaks a rule.
+        And the rules of `check_claim`: a claim that is none.
+    """
+    try:
+        return _read(state, proven, rules)
+    except VaultSpendRefused as error:
+        if state.vault is not None:
+            raise
+        raise NoVaultTransaction("first vault transaction", str(error), "one that keeps every rule") from error
+
+
+def _read(state: PegState, proven: ProvenTransaction, rules: PegRules) -> VaultReading:
+    transaction, vault = proven.transaction, state.vault
+    places = [Outpoint(place.txid, place.index) for place in transaction.inputs]
+    if vault is not None and Outpoint(vault.txid, 0) not in places:
+        raise NoVaultTransaction("inputs", str(places[0]), f"the vault, {Outpoint(vault.txid, 0)}")
+    if (vault is None) != (proven.spent[0] is not None):
+        raise NoVaultTransaction("first", vault is not None, vault is None)
+    if vault is not None and Outpoint(vault.txid, 0) != places[0]:
+        raise VaultSpendRefused("inputs", "the vault is not input 0")
+    claims = {claim.outpoint: claim for claim in proven.claims}
+    if vault is None:
+        _check_first(claims, places)
+    epoch = _read_epoch(state, transaction, proven.height, rules)
+    try:
+        charge = read_charge(transaction)
+    except NoVaultTransaction as error:
+        raise VaultSpendRefused("sequence", str(error)) from error
+    anchor = _read_anchor(transaction, epoch, 0 if vault is None else vault.anchor_height)
+    paid = _read_payouts(state.queue, transaction.outputs[1 if anchor is None else 2 :])
+    ours = [vault_output(custody, rules).script for custody in state.custodies]
+    sweeps, given = [], 0
+    for outpoint, spent in spent_by_outpoint(proven).items():
+        if spent.output.script in ours:
+            given += spent.output.sats
+        else:
+            sweeps.append(_read_sweep(state, outpoint, spent, claims.get(outpoint), charge, rules))
+    taken = state.vault_sats + given + sum(sweep.sats for sweep in sweeps)
+    fee = taken - sum(made.sats for made in transaction.outputs)
+    coin = VaultCoin(
+        proven.txid,
+        transaction.outputs[0].sats,
+        proven.height,
+        epoch,
+        anchor.id if anchor else (vault.anchor_id if vault else bytes(32)),
+        anchor.height if anchor else (vault.anchor_height if vault else 0),
+    )
+    return VaultReading(coin, charge, tuple(sweeps), given, paid, anchor, fee)
+
+
+def _check_first(claims: dict[Outpoint, Claim], places: list[Outpoint]) -> None:
+    """Anyone can pay to the vault's script, but only the signers can sweep: a reclaim's sequence says no charge."""
+    for place in places:
+        if place not in claims:
+            raise NoVaultTransaction("input", str(place), "a deposit that its claim shows")
+
+
+def _read_epoch(state: PegState, transaction: Transaction, height: int, rules: PegRules) -> int:
+    allowed = [state.custody]
+    if (later := state.custody_at(height)) != state.custody:
+        allowed.append(later)
+    script = transaction.outputs[0].script
+    for custody in allowed:
+        if script == vault_output(custody, rules).script:
+            return custody.epoch
+    epochs = " or ".join(str(custody.epoch) for custody in allowed)
+    raise VaultSpendRefused("output 0", f"script {script.hex()} is not the vault's of epoch {epochs}")
+
+
+def _read_anchor(transaction: Transaction, epoch: int, height: int) -> Anchor | None:
+    try:
+        anchor = find_anchor(transaction)
+    except AnchorMalformed as error:
+        raise VaultSpendRefused("anchor", str(error)) from error
+    if anchor is not None and (anchor.epoch != epoch or anchor.height < height):
+        raise VaultSpendRefused("anchor", f"epoch {anchor.epoch}, height {anchor.height}: not {epoch}, from {height}")
+    return anchor
+
+
+def _read_payouts(queue: tuple[Withdrawal, ...], outputs: Sequence[Output]) -> tuple[Withdrawal, ...]:
+    """Each output is one withdrawal, in the order of their numbers."""
+    paid: list[Withdrawal] = []
+    waiting = iter(queue)
+    for made in outputs:
+        found = next((one for one in waiting if (one.script, one.sats) == (made.script, made.sats)), None)
+        if found is None:
+            raise VaultSpendRefused("payout", f"{made.sats} sats to {made.script.hex()} is no queued payout in order")
+        paid.append(found)
+    return tuple(paid)
+
+
+def _read_sweep(
+    state: PegState, outpoint: Outpoint, spent: Spent, claim: Claim | None, charge: int, rules: PegRules
+) -> Sweep:
+    sats, script = spent.output.sats, spent.output.script
+    if state.is_credited(outpoint):
+        return Sweep(outpoint, sats, script, spent.from_coinbase, SweepStatus.CREDITED, NOBODY, 0)
+    if claim is None:
+        worth = max(0, sats - charge)
+        return Sweep(outpoint, sats, script, spent.from_coinbase, SweepStatus.UNCLAIMED, NOBODY, worth)
+    credit = check_claim(claim, spent, charge, state.custodies, rules)
+    return Sweep(outpoint, sats, script, spent.from_coinbase, SweepStatus.CLAIMED, credit.address, credit.sats)
