@@ -43,6 +43,7 @@ interface Bonds:
 SYSTEM_ADDRESS: constant(address) = 0xffffFFFfFFffffffffffffffFfFFFfffFFFfFFfE  # EIP-4788
 BONDS: constant(Bonds) = Bonds(0x0000000000000000000000000000000000005002)
 JOB_MARKET: constant(address) = 0x0000000000000000000000000000000000005003
+COURT: constant(address) = 0x0000000000000000000000000000000000005005
 
 BEACONS: constant(uint256) = 8192
 EPOCHS_PER_LAPSE: constant(uint256) = 16
@@ -86,6 +87,13 @@ event Claimed:
     amount: uint256
 
 
+event Forfeited:
+    number: indexed(uint256)
+    coinbase: indexed(address)
+    reporter: indexed(address)
+    amount: uint256
+
+
 initialized: public(bool)
 subsidy: public(uint256)  # wei of DUST in the first era
 halving_blocks: public(uint256)
@@ -94,6 +102,7 @@ lapse_blocks: public(uint256)
 epoch_blocks: public(uint256)
 last_opened: public(uint256)  # block whose beacon is the newest
 total_credit_spent: public(uint256)  # MACs
+total_credit_granted: public(uint256)  # MACs
 total_difficulty: public(uint256)  # MACs of all rewarded blocks: usefulness = spent / difficulty
 _beacons: bytes32[8192]
 _rewards: HashMap[uint256, Reward]
@@ -180,6 +189,7 @@ def grant_credit(provider: address, macs: uint256):
     epoch: uint256 = block.number // self.epoch_blocks
     self._granted[provider] = granted + amount
     self._buckets[provider][epoch] += amount
+    self.total_credit_granted = unsafe_add(self.total_credit_granted, amount)
     log CreditGranted(provider=provider, macs=amount, epoch=epoch)
 
 
@@ -197,6 +207,29 @@ def claim(number: uint256):
     to: address = staticcall BONDS.payout_of(reward.coinbase)
     erc20._transfer(self, to, reward.minted)
     log Claimed(number=number, coinbase=reward.coinbase, to=to, amount=reward.minted)
+
+
+@external
+@nonreentrant
+def forfeit(coinbase: address, numbers: DynArray[uint256, 64], reporter: address) -> uint256:
+    """
+    @notice Takes the subsidies of these blocks from a coinbase that voted twice: half of each is burned, the other
+            half is the reporter's. Only what is still locked can be taken; the rest is passed over.
+    @return DUST taken.
+    """
+    assert msg.sender == COURT, "Dust: not the court"
+    total: uint256 = 0
+    for number: uint256 in numbers:
+        reward: Reward = self._rewards[number]
+        if reward.coinbase != coinbase or reward.claimed or block.number >= reward.unlock_block:
+            continue
+        self._rewards[number].claimed = True
+        total += reward.minted
+        log Forfeited(number=number, coinbase=coinbase, reporter=reporter, amount=reward.minted)
+    assert total > 0, "Dust: nothing locked to forfeit"
+    erc20._transfer(self, reporter, total // 2)
+    erc20._burn(self, total - total // 2)
+    return total
 
 
 @external

@@ -10,13 +10,14 @@ from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError, EncodingError
 
 from chain.errors import Malformed, NodeFault
-from chain.params import AGENT_FACTORY, BONDS, DUST, GRAPH_REGISTRY, JOB_MARKET, SCHEDULER
+from chain.params import AGENT_FACTORY, BONDS, COURT, DUST, GRAPH_REGISTRY, JOB_MARKET, SCHEDULER
 
 ADDRESSES: Final[Mapping[str, bytes]] = {
     "GraphRegistry": GRAPH_REGISTRY,
     "Bonds": BONDS,
     "JobMarket": JOB_MARKET,
     "Dust": DUST,
+    "Court": COURT,
     "AgentFactory": AGENT_FACTORY,
     "Scheduler": SCHEDULER,
 }

@@ -24,6 +24,7 @@ CONTRACTS: Final = (
     "Bonds",
     "JobMarket",
     "Dust",
+    "Court",
     "AgentFactory",
     "Scheduler",
     "Agent",

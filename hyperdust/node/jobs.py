@@ -1,82 +1,31 @@
-"""Unfinished jobs, as JobMarket's logs on the canonical chain tell them: what a provider may or has to act on next.
+"""Unfinished jobs, as the logs of JobMarket and Court on the canonical chain tell them: whose step is the next.
 
 A job's input stands in its `Requested` log alone, so the index reads receipts; it is rebuilt from the chain at start.
 """
 
 import threading
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Final
+from typing import Final
 
 import rlp
 import structlog
 
 from chain.errors import HyperdustError
 from chain.hashing import keccak256
-from chain.params import JOB_MARKET, ChainParams
-from hyperdust.contracts_abi import decode_event, event_topic
+from chain.params import COURT, JOB_MARKET, ChainParams
+from hyperdust.contracts_abi import ADDRESSES, decode_event, event_topic
 from hyperdust.node.contracts import State, ViewFailed, view
+from hyperdust.node.job_record import EVENTS, STATUS_AFTER, Demand, Event, Job, Status, address_bytes
 from hyperdust.node.store import ChainSnapshot, Store, StoreFault
 
 log = structlog.get_logger()
 
 MAX_JOBS: Final = 4_096
+MAX_EVENTS: Final = 128  # of one job: a request, five steps, 24 demands with answers, and what holds it
 SCAN_BLOCKS: Final = 50_000  # how far back a start looks for unfinished jobs: half of the time that credit lives
-
-
-class Status(IntEnum):
-    """JobMarket's states."""
-
-    NONE = 0
-    REQUESTED = 1
-    CLAIMED = 2
-    REVEALED = 3
-    FINAL = 4
-    REFUNDED = 5
-
-
-_STATUS_AFTER: Final = {
-    "Requested": Status.REQUESTED,
-    "Submitted": Status.CLAIMED,
-    "Revealed": Status.REVEALED,
-    "Settled": Status.FINAL,
-    "Refunded": Status.REFUNDED,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One log of JobMarket about one job."""
-
-    name: str
-    block_hash: bytes
-    number: int
-    values: dict[str, Any]
-
-
-@dataclass(slots=True)
-class Job:
-    """A job and what happened to it, oldest first; the first event is its request."""
-
-    id: int
-    events: list[Event] = field(default_factory=list)
-    drawn: tuple[bytes, bytes] | None = None
-    """(hash of the block whose beacon drew, provider): holds while that block is canonical."""
-
-    @property
-    def request(self) -> dict[str, Any]:
-        """Fields of `Requested`."""
-        return self.events[0].values
-
-    @property
-    def status(self) -> Status:
-        """State after the last event."""
-        return _STATUS_AFTER[self.events[-1].name]
-
-    def last(self, name: str) -> Event | None:
-        """The newest event of a kind."""
-        return next((event for event in reversed(self.events) if event.name == name), None)
+_WINDOWS: Final = ("takeover_blocks", "reveal_window", "companion_window")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +36,40 @@ class Offer:
     status: Status
     ready_at: int
     """First block in which it may."""
+    assigned: bool = False
+    """Named or drawn: a missed deadline pauses this provider."""
+
+
+class CheckStep(IntEnum):
+    """What a companion does next; the work API's numbers."""
+
+    COMMIT = 1
+    REVEAL = 2
+    PROVE = 3
+    REFUND = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A step that a companion may take."""
+
+    job: Job
+    step: CheckStep
+    ready_at: int
+    """First block in which it may."""
+    until: int
+    """Last one."""
+    demands: tuple[Demand, ...] = ()
+    """Its own, unanswered."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Windows:
+    """Numbers of the network, as JobMarket keeps them."""
+
+    takeover_blocks: int
+    reveal_window: int
+    companion_window: int
 
 
 class JobIndex:
@@ -98,8 +81,12 @@ class JobIndex:
         self._lock = threading.RLock()
         self._jobs: dict[int, Job] = {}
         self._version = 0
-        self._topics = {event_topic("JobMarket", name): name for name in _STATUS_AFTER}
-        self._takeover_blocks: int | None = None
+        self._topics = {
+            (ADDRESSES[contract], event_topic(contract, name)): (contract, name)
+            for contract, names in EVENTS.items()
+            for name in names
+        }
+        self._windows: _Windows | None = None
         snapshot = store.latest
         first = max(0, snapshot.head.number - SCAN_BLOCKS)
         self._head = snapshot.canonical_hash(first) or snapshot.genesis_hash
@@ -136,26 +123,26 @@ class JobIndex:
             self._bound(snapshot.head.number)
 
     def provider_of(self, job: Job) -> bytes | None:
-        """Who is to execute a requested job, as of the head; None while nobody is drawn."""
-        named = _address(job.request["provider"])
+        """Who is to execute a requested job, as of the head; None while nobody is drawn, and where that one left."""
+        named = address_bytes(job.request["provider"])
         if any(named):
             return named
-        snapshot = self._store.latest
-        drawing = snapshot.canonical_hash(job.events[0].number + 1)
-        if drawing is None:
+        if job.last("Declined") is not None:
             return None
-        if job.drawn is None or job.drawn[0] != drawing:
-            try:
-                (provider,) = view(self._head_state(), self._params, "JobMarket", "provider_of", job.id)
-            except ViewFailed:
-                return None
-            job.drawn = (drawing, _address(provider))
-        return job.drawn[1] if any(job.drawn[1]) else None
+        job.drawn = self._draw(job, job.drawn, job.events[0].number + 1, "provider_of")
+        return job.drawn[1] if job.drawn is not None and any(job.drawn[1]) else None
+
+    def companion_of(self, job: Job) -> bytes | None:
+        """Who checks a submitted job, as of the head; None while nobody is drawn, and where nobody checks it."""
+        submitted = job.last("Submitted")
+        if job.companion is not None or submitted is None:
+            return job.companion
+        job.drawn_companion = self._draw(job, job.drawn_companion, submitted.number + 1, "companion_of")
+        return job.drawn_companion[1] if job.drawn_companion is not None and any(job.drawn_companion[1]) else None
 
     def offers(self, provider: bytes, graphs: Sequence[bytes], limit: int = 64) -> list[Offer]:
         """Steps that are this provider's to take, best fee first."""
-        with self._lock:
-            jobs = [job for job in self._jobs.values() if job.status in {1, 2, 3} and job.request["graph"] in graphs]
+        jobs = self._open_jobs(graphs)
         jobs.sort(key=lambda job: (-int(job.request["fee"]), job.id))
         found = []
         for job in jobs:
@@ -166,36 +153,113 @@ class JobIndex:
                     break
         return found
 
-    def _offer(self, job: Job, provider: bytes) -> Offer | None:
-        status, requested = job.status, job.events[0].number
-        if status is Status.REQUESTED:
-            if self._store.latest.head.number >= int(job.request["deadline"]):
-                return None
-            drawn = self.provider_of(job)
-            if drawn == provider:
-                return Offer(job, status, requested + 1)
-            if any(_address(job.request["provider"])):
-                return None  # a named provider's job is nobody else's
-            takeover = self._load_takeover_blocks()
-            return Offer(job, status, requested + takeover + 1) if takeover is not None else None
-        submitted = job.last("Submitted")
-        if submitted is None or _address(submitted.values["provider"]) != provider:
-            return None
-        if status is Status.CLAIMED:
-            return Offer(job, status, submitted.number + 1)
-        revealed = job.last("Revealed")
-        if revealed is None:
-            return None
-        return Offer(job, status, revealed.number + self._params.final_window_blocks)
+    def checks(self, companion: bytes, graphs: Sequence[bytes], limit: int = 64) -> list[Check]:
+        """Steps that are this companion's to take, those about to lapse first."""
+        found = [self._check(job, companion) for job in self._open_jobs(graphs)]
+        return sorted((check for check in found if check is not None), key=lambda check: check.until)[:limit]
 
-    def _load_takeover_blocks(self) -> int | None:
-        if self._takeover_blocks is None:
+    def revealed_by(self, provider: bytes) -> list[Job]:
+        """Jobs of a provider about which questions may be asked."""
+        with self._lock:
+            return [job for job in self._jobs.values() if job.status is Status.REVEALED and job.provider == provider]
+
+    def revealed(self) -> set[int]:
+        """Every job about which questions may be asked."""
+        with self._lock:
+            return {job.id for job in self._jobs.values() if job.status is Status.REVEALED}
+
+    def _open_jobs(self, graphs: Sequence[bytes]) -> list[Job]:
+        with self._lock:
+            return [job for job in self._jobs.values() if job.status in {1, 2, 3} and job.request["graph"] in graphs]
+
+    def _offer(self, job: Job, provider: bytes) -> Offer | None:
+        if job.status is Status.REQUESTED:
+            return self._offer_request(job, provider)
+        submitted, windows = job.last("Submitted"), self._load_windows()
+        if submitted is None or windows is None or job.provider != provider:
+            return None
+        if job.status is Status.CLAIMED:
+            until = max(submitted.number + windows.reveal_window, job.held_until)
+            if self._store.latest.head.number >= until:
+                return None
+            # A companion is drawn by the block between; it commits first, or lets its window pass.
+            ready_at = submitted.number + 2
+            if job.companion is None and self.companion_of(job) is not None:
+                ready_at = submitted.number + windows.companion_window + 1
+            return Offer(job, job.status, ready_at)
+        revealed = job.last("Revealed")
+        if revealed is None or any(job.open_demands()):
+            return None
+        ready_at = max(revealed.number + self._params.final_window_blocks, job.held_until + 1)
+        return Offer(job, job.status, ready_at)
+
+    def _offer_request(self, job: Job, provider: bytes) -> Offer | None:
+        head, requested = self._store.latest.head.number, job.events[0].number
+        if head >= int(job.request["deadline"]):
+            return None
+        assigned = self.provider_of(job)
+        if assigned == provider:
+            return Offer(job, job.status, requested + 1, assigned=True)
+        if any(address_bytes(job.request["provider"])):
+            return None  # a named provider's job is nobody else's
+        declined = job.last("Declined")
+        if declined is not None:
+            own = address_bytes(declined.values["provider"]) == provider
+            return None if own else Offer(job, job.status, declined.number + 1)
+        if assigned is None and head > requested:  # the drawn one left or is paused
+            return Offer(job, job.status, requested + 1)
+        windows = self._load_windows()
+        return Offer(job, job.status, requested + windows.takeover_blocks + 1) if windows is not None else None
+
+    def _check(self, job: Job, companion: bytes) -> Check | None:
+        submitted, windows = job.last("Submitted"), self._load_windows()
+        if submitted is None or windows is None or self.companion_of(job) != companion:
+            return None
+        found = self._check_step(job, submitted.number, windows)
+        if found is None or found.until <= self._store.latest.head.number:
+            return None
+        return found
+
+    def _check_step(self, job: Job, submitted: int, windows: _Windows) -> Check | None:
+        opened, revealed = job.last("CompanionRevealed"), job.last("Revealed")
+        if opened is not None and opened.values["agrees"]:
+            return None
+        if opened is not None:
+            if revealed is None:  # its provider hides: after the window a refund convicts it
+                return Check(job, CheckStep.REFUND, job.held_until + 1, 2**63)
+            own = tuple(demand for demand in job.open_demands() if demand.asker == job.companion)
+            until = max(job.held_until, revealed.number + self._params.final_window_blocks - 1)
+            return Check(job, CheckStep.PROVE, 0, 2**63 if own else until, own)
+        if job.companion is not None:
+            since = revealed.number if revealed is not None else submitted + windows.reveal_window
+            return Check(job, CheckStep.REVEAL, since + 1, since + windows.reveal_window)
+        if revealed is not None:
+            return None
+        return Check(job, CheckStep.COMMIT, submitted + 2, submitted + windows.companion_window)
+
+    def _draw(
+        self, job: Job, known: tuple[bytes, bytes] | None, number: int, function: str
+    ) -> tuple[bytes, bytes] | None:
+        drawing = self._store.latest.canonical_hash(number)
+        if drawing is None:
+            return None
+        if known is not None and known[0] == drawing:
+            return known
+        try:
+            (account,) = view(self._head_state(), self._params, "JobMarket", function, job.id)
+        except ViewFailed:
+            return None
+        return drawing, address_bytes(account)
+
+    def _load_windows(self) -> _Windows | None:
+        if self._windows is None:
             try:
-                (blocks,) = view(self._head_state(), self._params, "JobMarket", "takeover_blocks")
+                state = self._head_state()
+                values = [view(state, self._params, "JobMarket", name)[0] for name in _WINDOWS]
             except HyperdustError:
                 return None
-            self._takeover_blocks = int(str(blocks))
-        return self._takeover_blocks
+            self._windows = _Windows(*(int(str(value)) for value in values))
+        return self._windows
 
     def _head_state(self) -> State:
         snapshot = self._store.latest
@@ -205,13 +269,13 @@ class JobIndex:
         if block_hash is None:
             raise StoreFault("the database lacks a canonical block")
         header = snapshot.require_header(block_hash)
-        if _bloom_has(header.logs_bloom, JOB_MARKET):
+        if _bloom_has(header.logs_bloom, JOB_MARKET) or _bloom_has(header.logs_bloom, COURT):
             for receipt in snapshot.load_receipts(block_hash):
                 for address, topics, data in _logs(receipt):
-                    name = self._topics.get(topics[0]) if address == JOB_MARKET and topics else None
-                    if name is not None:
-                        values = decode_event("JobMarket", name, topics, data)
-                        self._apply(Event(name, block_hash, header.number, values))
+                    known = self._topics.get((address, topics[0])) if topics else None
+                    if known is not None:
+                        values = decode_event(*known, topics, data)
+                        self._apply(Event(known[1], block_hash, header.number, values))
         self._head = block_hash
 
     def _apply(self, event: Event) -> None:
@@ -221,6 +285,8 @@ class JobIndex:
             if event.name != "Requested":
                 return
             job = self._jobs[job_id] = Job(job_id)
+        if len(job.events) >= MAX_EVENTS and event.name not in STATUS_AFTER:
+            return
         job.events.append(event)
         self._version += 1
 
@@ -250,10 +316,6 @@ def _logs(receipt: bytes) -> Iterator[tuple[bytes, list[bytes], bytes]]:
     body = receipt if receipt[0] >= 0xC0 else receipt[1:]
     for address, topics, data in rlp.decode(body)[3]:
         yield address, list(topics), data
-
-
-def _address(value: object) -> bytes:
-    return bytes.fromhex(str(value)[2:])
 
 
 def _bloom_has(bloom: bytes, value: bytes) -> bool:

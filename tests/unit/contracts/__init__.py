@@ -1,1 +1,1 @@
-"""The predeployed contracts, from their committed artifacts, on titanoboa's py-evm."""
+"""The predeployed contracts, from their committed artifacts, on our own engine."""

@@ -73,9 +73,9 @@ def test_a_payout_defaults_to_the_account_and_back(network):
 
 def test_initializes_once_and_by_the_system(network):
     with reverts("Bonds: already initialized"):
-        network.Bonds.initialize(1, sender=SYSTEM)
+        network.Bonds.initialize(1, 1, 1, sender=SYSTEM)
     with reverts("Bonds: not the system"):
-        network.Bonds.initialize(1)
+        network.Bonds.initialize(1, 1, 1)
 
 
 def test_refuses_no_minimum_and_waits_for_initialize():

@@ -3,7 +3,7 @@ import json
 import pytest
 from eth_account import Account
 
-from tests.unit.contracts.harness import BTC, NOBODY, SYSTEM, Network, beacon_of, reverts
+from tests.unit.contracts.harness import BTC, NOBODY, SYSTEM, Network, Reverted, beacon_of, reverts
 
 DIFFICULTY = 1_000
 SUBSIDY = 50 * 10**18
@@ -238,7 +238,7 @@ def test_is_an_erc20_without_minter_or_owner(network, miner):
 
 @pytest.mark.parametrize("chain_id", [1, 48_000_123])
 def test_permits_are_signed_for_this_chain_and_this_address(network, chain_id):
-    network.boa.evm.patch.chain_id = chain_id
+    network.chain_id = chain_id
     owner, spender = Account.from_key(b"\5" * 32), network.account("spender")
     message = {"owner": owner.address, "spender": spender, "value": 9, "nonce": 0, "deadline": 2**64}
     domain = {"name": "Dust", "version": "1", "chainId": chain_id, "verifyingContract": network.Dust.address}
@@ -246,10 +246,10 @@ def test_permits_are_signed_for_this_chain_and_this_address(network, chain_id):
     types = {"Permit": [{"name": key, "type": fields[key]} for key in message]}
     signed = owner.sign_typed_data(domain, types, message)
     parts = (signed.v, signed.r.to_bytes(32, "big"), signed.s.to_bytes(32, "big"))
-    network.boa.evm.patch.chain_id = chain_id + 1
+    network.chain_id = chain_id + 1
     with reverts("erc20: invalid signature"):
         network.Dust.permit(owner.address, spender, 9, 2**64, *parts)
-    network.boa.evm.patch.chain_id = chain_id
+    network.chain_id = chain_id
     network.Dust.permit(owner.address, spender, 9, 2**64, *parts)
     assert network.Dust.allowance(owner.address, spender) == 9
     assert network.Dust.eip712Domain()[3:5] == (chain_id, network.Dust.address)
@@ -278,6 +278,6 @@ def test_refuses_numbers_that_could_stop_a_block(numbers, reason):
 
 
 def test_no_wei_can_be_sent_to_dust(network, miner):
-    with pytest.raises(Exception, match="Revert"):
+    with pytest.raises(Reverted):
         network.Dust.claim(1, sender=miner, value=BTC)
     assert json.dumps(network.Dust.abi).count('"payable"') == 0

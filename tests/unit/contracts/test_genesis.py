@@ -17,6 +17,7 @@ from chain.params import (
     AGENT_FACTORY,
     AGENT_ITEMS,
     BONDS,
+    COURT,
     DUST,
     GRAPH_REGISTRY,
     JOB_MARKET,
@@ -30,6 +31,7 @@ PREDEPLOYS = {
     "Bonds": BONDS,
     "JobMarket": JOB_MARKET,
     "Dust": DUST,
+    "Court": COURT,
     "AgentFactory": AGENT_FACTORY,
     "Scheduler": SCHEDULER,
     "Agent": AGENT,
@@ -108,10 +110,20 @@ def test_main_holds_the_protocols_numbers():
         "credit_lapse_blocks": 100_800,
         "final_window_blocks": 600,
         "takeover_blocks": 20,
+        "sampling_bps": 500,
+        "dispute_window_blocks": 100,
+        "demand_window_blocks": 100,
         "genesis_supply_wei": "0",
         "alloc": {},
     }
     assert {key: table[key] for key in expected} == expected
+
+
+def test_a_bond_can_be_slashed_longer_than_any_dispute_lasts(table):
+    asked = 3 * 8 * 2 * table["demand_window_blocks"]  # companion, requester, others: eight demands each, one by one
+    checked = 2 * table["reveal_window_blocks"] + 2 * table["dispute_window_blocks"]
+    longest = checked + table["final_window_blocks"] + asked
+    assert longest < table["unbonding_blocks"] or table["name"] == "regtest"
 
 
 def test_supply_is_what_the_accounts_hold(table):
@@ -148,17 +160,17 @@ def test_system_contracts_are_those_of_the_eips(table):
         assert keccak(rlp.encode([deployer, b""]))[12:].hex() == address
 
 
-@pytest.mark.parametrize("name", ["GraphRegistry", "JobMarket", "Dust"])
+@pytest.mark.parametrize("name", ["GraphRegistry", "JobMarket", "Bonds", "Court", "Dust"])
 def test_the_solidity_interface_is_the_abi(name):
     source = (ROOT / "contracts" / "interfaces" / "IHyperdust.sol").read_text(encoding="utf-8")
     body = re.search(rf"interface I{name} \{{(.*?)\n\}}", source, re.DOTALL)[1]
-    known = {}
-    for kind, called, arguments in re.findall(r"(function|event) (\w+)\(([^)]*)\)", re.sub(r"//[^\n]*", "", body)):
-        types = [part.split()[0] for part in arguments.split(",") if part.strip()]
-        known[kind, called] = types
+    known = {
+        (kind, called, *(part.split()[0] for part in arguments.split(",") if part.strip()))
+        for kind, called, arguments in re.findall(r"(function|event) (\w+)\(([^)]*)\)", re.sub(r"//[^\n]*", "", body))
+    }
     abi = {
-        (part["type"], part.get("name")): [field["type"] for field in part.get("inputs", [])]
+        (part["type"], part.get("name"), *(field["type"] for field in part.get("inputs", [])))
         for part in artifact(name)["abi"]
     }
     assert known
-    assert {key: abi.get(key) for key in known} == known
+    assert known <= abi
