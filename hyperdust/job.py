@@ -57,6 +57,8 @@ class Answer:
     fee_wei: int
     text: str | None = None
     """What a language model said."""
+    companion: str | None = None
+    """Who checks it; None if nobody was drawn, or not yet."""
 
     def as_json(self) -> dict[str, Any]:
         """As `job ask --json` prints it."""
@@ -64,7 +66,7 @@ class Answer:
             "job": self.job,
             "status": self.status,
             "provider": self.provider,
-            "companion": None,
+            "companion": self.companion,
             "block": self.block,
             "trace_root": self.trace_root,
             "output": self.output,
@@ -199,6 +201,8 @@ def _wait(client: RpcClient, job: int, wanted: set[str], deadline: float) -> Map
             return dict(found)
         if found and found["status"] == "refunded":
             raise JobError(f"job {job} was not answered before its deadline; the fee is back")
+        if found and found["status"] == "slashed":
+            raise JobError(f"the answer to job {job} was proven false; its provider is slashed, the fee is back")
         if time.monotonic() > deadline:
             raise JobError(_why_waiting(client, job, found["status"] if found else "unknown"))
         time.sleep(_POLL_S)
@@ -237,6 +241,7 @@ def _answer(client: RpcClient, job: int, found: Mapping[str, Any], question: Que
         output=output,
         fee_wei=question.fee,
         text=text_of(question.graph, output),
+        companion=found.get("companion"),
     )
 
 

@@ -12,12 +12,17 @@ from hyperdust.node.rpc import shapes
 from hyperdust.node.rpc.backend import Request
 from hyperdust.node.rpc.blocks import FullBlock
 from hyperdust.node.rpc.errors import InvalidParams, LimitExceeded
-from hyperdust.node.rpc.job_events import STATE_BY_STATUS, find_transitions
+from hyperdust.node.rpc.job_events import STATE_BY_STATUS, find_transitions, find_verdict
 from hyperdust.node.rpc.parameters import LATEST, Address, BlockReference
 from hyperdust.node.rpc.shapes import Json
+from pouw.fraud import VerdictKind
 from pouw.ticket import slice_width
 
 _NO_HASH: Final = bytes(32)
+_NO_ACCOUNT: Final = "0x" + 40 * "0"
+# What became of a companion's check, and of a dispute, by the contracts' numbers.
+_CHECK_STATES: Final = (None, "committed", "agrees", "differs", "refuted")
+_VERDICTS: Final = (None, "guilty", "innocent")
 
 
 def get_certificate(request: Request, block: BlockReference) -> Json | None:
@@ -117,8 +122,13 @@ def get_job(request: Request, job: int) -> Json | None:
         "fee_wei": values["fee"],
         "credit_macs": values["credit"],
         "deadline": values["deadline"],
-        "companion": None,
+        "companion": _account(_market(request, "companion_of", job)[0]),
+        "check": _CHECK_STATES[_market(request, "check_of", job)[0][4]],
     }
+
+
+def _market(request: Request, function: str, job: int) -> tuple[Any, ...]:
+    return view(request.state(LATEST), request.backend.params, "JobMarket", function, job)
 
 
 def _job(request: Request, job: int) -> dict[str, Any]:
@@ -206,10 +216,32 @@ def get_anchors(_request: Request, _first: BlockReference, _last: BlockReference
     return []
 
 
-def get_dispute(_request: Request, _job: int) -> None:
-    """Null until the court is built."""
+def get_dispute(request: Request, job: int) -> Json | None:
+    """Who accuses whom of what, and the verdict; null where nobody does. While undecided, block and kind are null."""
+    found = view(request.state(LATEST), request.backend.params, "Court", "dispute_of", job)
+    accused, challenger, operator, element, kind, verdict, block = found
+    if _account(accused) is None:
+        return None
+    decided = int(str(block)) or None
+    transaction = None if decided is None else find_verdict(request, job, decided)
+    return {
+        "accused": _account(accused),
+        "challenger": _account(challenger),
+        "operator": operator,
+        "element": element,
+        "kind": VerdictKind(int(str(kind))).name.lower() if kind else None,
+        "verdict": _VERDICTS[int(str(verdict))],
+        "block": decided,
+        "transaction": None if transaction is None else shapes.data(transaction),
+    }
 
 
 def _address(value: object) -> str:
     """eth_abi gives addresses as checksummed or plain hex text."""
     return str(value).lower()
+
+
+def _account(value: object) -> str | None:
+    """An address, or null for that of nobody."""
+    address = _address(value)
+    return None if address == _NO_ACCOUNT else address
