@@ -458,7 +458,6 @@ def test_traces(ask, chain):
 
 
 def test_what_is_not_built_is_null(ask):
-    assert ask("hyperdust_getDispute", 1) is None
     assert ask("hyperdust_pegStatus") is None
     assert ask("hyperdust_getAnchors", "earliest", "latest") == []
     assert ask("hyperdust_finality")["final"]["block"] == 0
