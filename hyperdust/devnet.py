@@ -19,6 +19,7 @@ from eth_account.signers.local import LocalAccount
 from chain.errors import HyperdustError
 from hyperdust import job
 from hyperdust.contracts_abi import ADDRESSES
+from hyperdust.devnet_bitcoin import INITIAL_BLOCKS, DevnetBitcoin
 from hyperdust.devnet_folder import DevnetError, locked, prepare_genesis, wipe, write_atomically
 from hyperdust.rpc_client import RpcClient, Unreachable
 from hyperdust.supervisor import Role, Supervisor
@@ -31,6 +32,8 @@ _START_TIMEOUT_S: Final = 180.0
 _POLL_S: Final = 0.1
 _FAUCET_ROLE: Final = 19
 """Its account: the last of those that genesis funds with 10 BTC for roles."""
+_BITCOIN_SPACINGS: Final = 2
+"""Blocks of the chain to one of Bitcoin."""
 _EXPLORER_STOP_S: Final = 1.0
 """It has nothing to write."""
 
@@ -54,6 +57,7 @@ class DevnetConfig:
     demo: bool
     fresh: bool
     explorer: bool = True
+    bitcoin: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +66,25 @@ class Ports:
 
     rpc: int
     with_explorer: bool = True
+    with_bitcoin: bool = True
 
     @property
     def named(self) -> Mapping[str, int]:
         """Ports in use, by what they serve."""
         node = {"rpc": self.rpc, "ws": self.rpc + 1, "work_grpc": self.rpc + 2, "metrics": self.rpc + 3}
-        return node | {"explorer": self.explorer} if self.with_explorer else node
+        explorer = {"explorer": self.explorer} if self.with_explorer else {}
+        bitcoin = {"bitcoin_rpc": self.bitcoin_rpc, "bitcoin_p2p": self.bitcoin_rpc + 1} if self.with_bitcoin else {}
+        return node | explorer | bitcoin
 
     @property
     def explorer(self) -> int:
         """Port of the web pages, where they are served."""
         return self.rpc + 4
+
+    @property
+    def bitcoin_rpc(self) -> int:
+        """Port of bitcoind's RPC, where there is one."""
+        return self.rpc + 10
 
 
 def run_devnet(config: DevnetConfig) -> None:
@@ -90,13 +102,16 @@ def run_devnet(config: DevnetConfig) -> None:
         if config.fresh:
             wipe(config.data_dir)
         genesis = prepare_genesis(config.data_dir, config.seed, config.block_time_s)
-        ports = Ports(config.rpc_port, config.explorer)
+        ports = Ports(config.rpc_port, config.explorer, config.bitcoin)
         check_ports(ports.named)
-        supervisor = Supervisor(_roles(config, genesis, ports))
+        bitcoin = _bitcoin(config, genesis, ports) if config.bitcoin else None
+        supervisor = Supervisor(_roles(config, genesis, ports, bitcoin))
         try:
-            Devnet(config, genesis, ports, supervisor, stop).run()
+            Devnet(config, genesis, ports, supervisor, stop, bitcoin).run()
         finally:
             _forget(config.ready_file)
+            if bitcoin is not None:
+                bitcoin.stop()
             supervisor.stop()
 
 
@@ -109,6 +124,7 @@ class Devnet:
     ports: Ports
     supervisor: Supervisor
     stop: threading.Event
+    bitcoin: DevnetBitcoin | None = None
 
     def run(self) -> None:
         """Start the roles, wait until all is up, then supervise until told to stop."""
@@ -122,7 +138,9 @@ class Devnet:
             # The wait and the first job block; the supervisor must not.
             worker = threading.Thread(target=self._become_ready, args=(result, say), daemon=True)
             worker.start()
-            while worker.is_alive() and not self.stop.is_set():
+            if self.bitcoin is not None:
+                threading.Thread(target=self._start_bitcoin, args=(self.bitcoin, result, say), daemon=True).start()
+            while worker.is_alive() and not self.stop.is_set() and "error" not in result:
                 self.supervisor.check(patient=False)
                 self.stop.wait(_POLL_S)
         if not self.stop.is_set():
@@ -145,8 +163,22 @@ class Devnet:
                     self._wait_for(client, say, "the explorer to answer", lambda _: _listens(self.ports.explorer))
                 result["graphs"] = {name: "0x" + graph.hex() for name, graph in job.graphs_on_chain(client).items()}
                 result["first_job"] = self._first_job(client, say) if self.config.demo else None
+                self._wait_for(client, say, "the node to follow Bitcoin", self._follows_bitcoin)
         except (HyperdustError, OSError) as error:
             result["error"] = error
+
+    def _start_bitcoin(self, bitcoin: DevnetBitcoin, result: dict[str, Any], say: job.Say) -> None:
+        try:
+            self.supervisor.add(bitcoin.prepare(say))
+            bitcoin.start_mining()
+        except (HyperdustError, OSError) as error:
+            result["error"] = error
+
+    def _follows_bitcoin(self, client: RpcClient) -> bool:
+        if self.bitcoin is None:
+            return True
+        peg = client.call("hyperdust_pegStatus")
+        return self.bitcoin.is_ready.is_set() and peg is not None and peg["bitcoin"]["height"] >= INITIAL_BLOCKS
 
     def _wait_for(self, client: RpcClient, say: job.Say, what: str, done: Callable[[RpcClient], bool]) -> None:
         say(f"waiting for {what}")
@@ -199,10 +231,16 @@ class Devnet:
                 {"address": account.address, "private_key": _private_key(account)} for account in _user_accounts()
             ],
             "nodes": [{"rpc": self._url, "ws": ws, "pid": pid} for pid in pids["node"]],
-            "bitcoin": None,
+            "bitcoin": None if (bitcoin := self.bitcoin) is None else _bitcoin_access(bitcoin),
             "graphs": result["graphs"],
             "contracts": {name: "0x" + address.hex() for name, address in ADDRESSES.items()},
-            "pids": {"companion": [], "signer": [], "bitcoind": None, "explorer": [], **pids},
+            "pids": {
+                "companion": [],
+                "signer": [],
+                "explorer": [],
+                **pids,
+                "bitcoind": next(iter(pids.get("bitcoind", ())), None),
+            },
             "first_job": result["first_job"],
         }
         write_atomically(self.config.ready_file, json.dumps(content, indent=2) + "\n")
@@ -215,6 +253,8 @@ class Devnet:
         print(f"\nEndpoints\n  JSON-RPC   {self._url}\n  WebSocket  ws://127.0.0.1:{named['ws']}")
         print(f"  Work API   127.0.0.1:{named['work_grpc']} (gRPC)")
         print(f"  Metrics    http://127.0.0.1:{named['metrics']}/metrics")
+        if self.bitcoin is not None:
+            print(f"  Bitcoin    {self.bitcoin.url} (regtest; user, password: {self.bitcoin.datadir / 'bitcoin.conf'})")
         if self._explorer_url is not None:
             print(f"\nExplorer, with a faucet and a button for MetaMask\n  {self._explorer_url}")
         print("\nMetaMask: add a network by hand")
@@ -249,20 +289,33 @@ def check_ports(named: Mapping[str, int]) -> None:
                 ) from error
 
 
-def _roles(config: DevnetConfig, genesis: Mapping[str, Any], ports: Ports) -> list[Role]:
+def _bitcoin(config: DevnetConfig, genesis: Mapping[str, Any], ports: Ports) -> DevnetBitcoin:
+    named, block_s = ports.named, _BITCOIN_SPACINGS * int(genesis["spacing_s"])
+    return DevnetBitcoin(config.data_dir, named["bitcoin_rpc"], named["bitcoin_p2p"], block_s)
+
+
+def _bitcoin_access(bitcoin: DevnetBitcoin) -> dict[str, str]:
+    login = bitcoin.login
+    return {"rpc": bitcoin.url, "user": login.user, "password": login.password, "datadir": str(bitcoin.datadir)}
+
+
+def _roles(
+    config: DevnetConfig, genesis: Mapping[str, Any], ports: Ports, bitcoin: DevnetBitcoin | None = None
+) -> list[Role]:
     command = (sys.executable, "-m", "hyperdust.cli")
     named = {name: str(port) for name, port in ports.named.items()}
     logs = config.data_dir / "logs"
+    follows = () if bitcoin is None else ("--bitcoin-rpc", bitcoin.url, "--bitcoin-user", bitcoin.login.user)
     node = Role(
         kind="node",
         name="node0",
         log=logs / "node0.log",
-        environment={},
+        environment={} if bitcoin is None else {"HYPERDUST_BITCOIN_PASSWORD": bitcoin.login.password},
         command=(
             *command, "node", "--dev", "--data-dir", str(config.data_dir / "node0"),
             "--genesis", str(config.data_dir / "genesis.json"), "--block-time", str(genesis["spacing_s"]),
             "--rpc-port", named["rpc"], "--ws-port", named["ws"],
-            "--work-grpc-port", named["work_grpc"], "--metrics-port", named["metrics"],
+            "--work-grpc-port", named["work_grpc"], "--metrics-port", named["metrics"], *follows,
         ),
     )  # fmt: skip
     miners = [

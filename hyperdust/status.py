@@ -42,6 +42,7 @@ def read_status(client: RpcClient) -> dict[str, Any]:
         "base_fee_wei": int(head["baseFeePerGas"], 16),
         "usefulness": _usefulness(client, number),
         "finality": _optional(client, "hyperdust_finality"),
+        "peg": _optional(client, "hyperdust_pegStatus"),
         "mempool": _mempool(client),
         "miners": miners,
         "jobs": _jobs(client),
@@ -61,6 +62,7 @@ def show_status(found: dict[str, Any]) -> str:
     if (finality := found["finality"]) is not None:
         final = finality.get("final") or {}
         lines.append(f"final     block {final.get('block', 0)}")
+    lines += _show_peg(found["peg"])
     if (pool := found["mempool"]) is not None:
         lines.append(f"mempool   {pool['pending']} pending, {pool['queued']} queued")
     recent = sum(found["miners"].values())
@@ -74,6 +76,21 @@ def show_status(found: dict[str, Any]) -> str:
     if spacing is not None and head["age_s"] > _LATE_SPACINGS * max(spacing, 1):
         lines.append(f"warning   no block for {head['age_s']} s; is a miner running? `hyperdust miner --help`")
     return "\n".join(lines)
+
+
+def _show_peg(peg: dict[str, Any] | None) -> list[str]:
+    if peg is None:
+        return []
+    bitcoin, origin = peg["bitcoin"], peg["origin"]
+    built_on = (
+        "no origin yet" if origin is None else f"origin {origin['height']}, {origin['confirmations']} confirmations"
+    )
+    lines = [f"bitcoin   {bitcoin['network']} block {bitcoin['height']}, {bitcoin['state']}; {built_on}"]
+    if bitcoin["reason"]:
+        lines.append(f"warning   bitcoind: {bitcoin['reason']}")
+    if peg["frozen"]:
+        lines.append(f"warning   the peg is frozen, blocks go on: {peg['frozen_reason']}")
+    return lines
 
 
 def _optional(client: RpcClient, method: str, *params: object) -> Any:

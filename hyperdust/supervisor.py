@@ -33,12 +33,14 @@ class Role:
     """One process to keep running."""
 
     kind: str
-    """`node`, `miner` or `explorer`; roles start in this order and stop in reverse."""
+    """`node`, `miner`, ...; what the ready file lists its process under."""
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     log: Path
     stop_s: float = _STOP_S
+    stage: str = ""
+    """Roles of one stage stop together; stages in the reverse of the order in which they came. Empty: the kind."""
 
 
 @dataclass(slots=True)
@@ -63,6 +65,10 @@ class Supervisor:
         for running in self._running:
             self._launch(running)
 
+    def add(self, role: Role) -> None:
+        """Take on one more; the next `check` starts it. From any thread."""
+        self._running.append(_Running(role))
+
     def check(self, *, patient: bool) -> bool:
         """Restart who died and is due; whether a pid changed.
 
@@ -71,7 +77,7 @@ class Supervisor:
         """
         changed = False
         now = time.monotonic()
-        for running in self._running:
+        for running in tuple(self._running):
             if running.process is None:
                 if now >= running.retry_at:
                     self._launch(running)
@@ -94,17 +100,18 @@ class Supervisor:
 
     def pids(self) -> dict[str, list[int]]:
         """Process ids by kind."""
-        found: dict[str, list[int]] = {running.role.kind: [] for running in self._running}
-        for running in self._running:
+        roles = tuple(self._running)
+        found: dict[str, list[int]] = {running.role.kind: [] for running in roles}
+        for running in roles:
             if running.process is not None:
                 found[running.role.kind].append(running.process.pid)
         return found
 
     def stop(self) -> None:
-        """Stop all, the last kind first; who does not stop in time is killed."""
-        kinds = list(dict.fromkeys(running.role.kind for running in self._running))
-        for kind in reversed(kinds):
-            running = [r for r in self._running if r.role.kind == kind]
+        """Stop all, the last stage first; who does not stop in time is killed."""
+        stages = list(dict.fromkeys(_stage(running.role) for running in self._running))
+        for stage in reversed(stages):
+            running = [r for r in self._running if _stage(r.role) == stage]
             alive = [r.process for r in running if r.process and r.process.poll() is None]
             for process in alive:
                 process.terminate()
@@ -136,6 +143,10 @@ class Supervisor:
                 start_new_session=True,  # Ctrl-C reaches the supervisor alone, so that roles stop in order
             )
         running.started = time.monotonic()
+
+
+def _stage(role: Role) -> str:
+    return role.stage or role.kind
 
 
 def _cause(code: int) -> str:

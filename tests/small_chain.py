@@ -10,6 +10,7 @@ import numpy as np
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
+from bridge.view import BitcoinView
 from chain.blocks import Block
 from chain.params import ChainParams
 from consensus.certificate import Certificate, sign_seal
@@ -73,16 +74,16 @@ class Clock:
 class SmallChain:
     """A node without doors. `mine` finds a real ticket and returns the block; `extend` imports it too."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, bitcoin: BitcoinView | None = None) -> None:
         self.network = small_network()
         self.clock = Clock()
         self.store: Store = open_store(folder)
         if self.store.latest.is_empty:
             self.store.write_genesis(build_genesis(self.network))
-        self.importer = Importer(self.store, self.params, self.clock)
+        self.importer = Importer(self.store, self.params, self.clock, bitcoin)
         self.mempool = Mempool(self.params, self.store)
         self.importer.subscribe(self.mempool.on_imported)
-        self.builder = Builder(self.params, self.store, self.mempool, clock=self.clock)
+        self.builder = Builder(self.params, self.store, self.mempool, clock=self.clock, bitcoin=bitcoin)
 
     @property
     def params(self) -> ChainParams:

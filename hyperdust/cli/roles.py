@@ -52,12 +52,12 @@ def devnet(
     demo: Annotated[bool, typer.Option("--demo/--no-demo", help="Run a first paid job.")] = True,
     bitcoin: Annotated[
         bool,
-        typer.Option("--bitcoin/--no-bitcoin", help="Start Bitcoin beside it; not built: there is none either way."),
+        typer.Option("--bitcoin/--no-bitcoin", help="Start a bitcoind (regtest) beside it, and follow it."),
     ] = True,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the chain in the data folder first.")] = False,
     pages: Annotated[bool, typer.Option("--explorer/--no-explorer", help="Serve web pages of the chain.")] = True,
 ) -> None:
-    """A whole network on this machine: node, miners, funded accounts, a first paid job.
+    """A whole network on this machine: Bitcoin, node, miners, funded accounts, a first paid job.
 
     A second start goes on with the same chain. Ctrl-C stops everything in order.
 
@@ -69,7 +69,6 @@ def devnet(
     from hyperdust.devnet import DevnetConfig, run_devnet
     from hyperdust.paths import state_dir
 
-    del bitcoin  # a role that is not built is null in the ready file, with and without the flag
     if nodes > 1:
         raise UsageFault(f"--nodes {nodes}: peer to peer is not built yet; a devnet has one node. Leave --nodes out")
     run_devnet(
@@ -83,6 +82,7 @@ def devnet(
             demo=demo,
             fresh=fresh,
             explorer=pages,
+            bitcoin=bitcoin,
         )
     )
 
@@ -104,6 +104,16 @@ def node(
     block_time: Annotated[
         int | None, typer.Option("--block-time", min=1, help="Hold blocks this many seconds apart (devnet).")
     ] = None,
+    bitcoin_rpc: Annotated[
+        str | None, typer.Option("--bitcoin-rpc", metavar="URL", help="bitcoind to follow. Default: none.")
+    ] = None,
+    bitcoin_user: Annotated[str, typer.Option("--bitcoin-user", help="Its rpcuser.")] = "",
+    bitcoin_password: Annotated[
+        str, typer.Option("--bitcoin-password", help="Its rpcpassword; better: HYPERDUST_BITCOIN_PASSWORD.")
+    ] = "",
+    bitcoin_cookie: Annotated[
+        Path | None, typer.Option("--bitcoin-cookie", metavar="FILE", help="Its cookie file, instead of both.")
+    ] = None,
     archive: Annotated[bool, typer.Option("--archive", help="Keep the state of every block.")] = False,
     dev: Annotated[bool, typer.Option("--dev", help="Serve the debug namespace.")] = False,
     import_file: Annotated[
@@ -120,10 +130,12 @@ def node(
 
     Example:
       hyperdust node --data-dir ~/.local/state/hyperdust/node --genesis regtest --block-time 2
+      hyperdust node --data-dir ~/.local/state/hyperdust/node --genesis main \
+          --bitcoin-rpc http://127.0.0.1:8332 --bitcoin-cookie ~/.bitcoin/.cookie
       hyperdust node --data-dir /tmp/d --genesis genesis.json --import chain.rlp --no-seal
     """
     import trio
-    from pydantic import ValidationError
+    from pydantic import SecretStr, ValidationError
 
     from hyperdust.logging import set_up
     from hyperdust.node.app import run_node
@@ -134,8 +146,15 @@ def node(
     _check_import(
         import_file,
         seal=seal,
-        refused={"--work-grpc-port": work_grpc_port, "--metrics-port": metrics_port, "--block-time": block_time},
+        refused={
+            "--work-grpc-port": work_grpc_port,
+            "--metrics-port": metrics_port,
+            "--block-time": block_time,
+            "--bitcoin-rpc": bitcoin_rpc,
+        },
     )
+    if bitcoin_rpc is not None and bitcoin_cookie is None and not bitcoin_user:
+        raise UsageFault("--bitcoin-rpc needs --bitcoin-cookie FILE, or --bitcoin-user and --bitcoin-password")
     try:
         config = NodeConfig(
             data_dir=data_dir,
@@ -147,6 +166,10 @@ def node(
             metrics_port=rpc_port + 3 if metrics_port is None else metrics_port,
             block_time_s=block_time,
             archive=archive,
+            bitcoin_rpc=bitcoin_rpc,
+            bitcoin_user=bitcoin_user,
+            bitcoin_password=SecretStr(bitcoin_password),
+            bitcoin_cookie=bitcoin_cookie,
             dev=dev,
             import_file=import_file,
         )

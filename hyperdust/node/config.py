@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
@@ -33,5 +33,13 @@ class NodeConfig(BaseModel):
     """Keep the state of every block."""
     import_file: Path | None = None
     """Test-only: a chain file of a foreign Ethereum chain, whose genesis file `genesis` names."""
+    bitcoin_rpc: str | None = None
+    """URL of a bitcoind's JSON-RPC; None: the node follows no Bitcoin."""
+    bitcoin_user: str = ""
+    """Its rpcuser."""
+    bitcoin_password: SecretStr = SecretStr("")
+    """Its rpcpassword."""
+    bitcoin_cookie: Path | None = None
+    """Its cookie file, instead of both."""
     dev: bool = False
     """Serve the debug namespace."""

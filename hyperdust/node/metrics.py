@@ -1,8 +1,12 @@
 """Prometheus metrics of a node, on a port of their own."""
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
+from bridge.errors import HeaderUnknown
 from chain.errors import NodeFault
+from hyperdust.node.bitcoin import BitcoinChain, State
 from hyperdust.node.importer import Imported, Importer, Outcome
 from hyperdust.node.mempool import Mempool
 from hyperdust.node.store import Store
@@ -16,7 +20,9 @@ class MetricsPortTaken(NodeFault):
 class MetricsServer:
     """Counts imports and shows head and mempool; Prometheus reads it over HTTP at /metrics."""
 
-    def __init__(self, store: Store, importer: Importer, mempool: Mempool, votes: Votes) -> None:
+    def __init__(
+        self, store: Store, importer: Importer, mempool: Mempool, votes: Votes, bitcoin: BitcoinChain | None = None
+    ) -> None:
         self._registry = CollectorRegistry()
         gauge = self._gauge
         gauge("hyperdust_head_number", "Height of the head").set_function(lambda: store.latest.head.number)
@@ -40,9 +46,26 @@ class MetricsServer:
         gauge("hyperdust_equivocations", "Voters known to have signed against themselves").set_function(
             lambda: len(votes.report().equivocations)
         )
+        if bitcoin is not None:
+            self._show_bitcoin(store, bitcoin)
         self._blocks = Counter("hyperdust_blocks", "Blocks imported", ["outcome"], registry=self._registry)
         self._reorganised = Counter("hyperdust_blocks_abandoned", "Blocks reorganised away", registry=self._registry)
         importer.subscribe(self._on_imported)
+
+    def _show_bitcoin(self, store: Store, bitcoin: BitcoinChain) -> None:
+        gauge = self._gauge
+        gauge("hyperdust_bitcoin_height", "Height of Bitcoin's best chain here").set_function(lambda: bitcoin.height)
+        gauge("hyperdust_origin_height", "Height of the head's origin; -1 while it is none that is known").set_function(
+            lambda: _origin_height(store, bitcoin)
+        )
+        gauge("hyperdust_peg_frozen", "1 after a Bitcoin reorganisation that reached origins").set_function(
+            lambda: int(bitcoin.frozen is not None)
+        )
+        states = Gauge(
+            "hyperdust_bitcoin_follower", "1 for the state that the follower is in", ["state"], registry=self._registry
+        )
+        for state in State:
+            states.labels(state=state.value).set_function(partial(_is_in, bitcoin, state))
 
     def start(self, host: str, port: int) -> None:
         """Listen.
@@ -68,3 +91,14 @@ class MetricsServer:
         self._blocks.labels(outcome=imported.outcome.value).inc()
         if imported.outcome is Outcome.HEAD and imported.reorganisation is not None:
             self._reorganised.inc(len(imported.reorganisation.abandoned))
+
+
+def _origin_height(store: Store, bitcoin: BitcoinChain) -> int:
+    try:
+        return bitcoin.height_of(store.latest.head.header.parent_beacon_block_root)
+    except HeaderUnknown:
+        return -1
+
+
+def _is_in(bitcoin: BitcoinChain, state: State) -> int:
+    return int(bitcoin.state is state)

@@ -3,7 +3,7 @@
 Layout (one-byte prefix, then key): S state (the engine's keys, `chain.state`) · H header · B body · R receipts ·
 M meta (ticket, total difficulty) · T transaction hashes · N canonical hash by number · X transaction place ·
 U undo record of a canonical block · W state writes of a side block · I singletons (schema, genesis, head, finality) ·
-V votes and E evidence (`hyperdust.node.votes`).
+V votes and E evidence (`hyperdust.node.votes`) · O Bitcoin's headers (`hyperdust.node.bitcoin`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
