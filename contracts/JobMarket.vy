@@ -15,6 +15,7 @@
 interface GraphRegistry:
     def macs(graph: bytes32, symbols: DynArray[uint32, 4]) -> uint256: view
     def mining_macs(graph: bytes32, symbols: DynArray[uint32, 4]) -> uint256: view
+    def royalties(graph: bytes32) -> (DynArray[address, 3], DynArray[uint256, 3]): view
 
 
 interface Bonds:
@@ -914,9 +915,10 @@ def _convict(number: uint256, job: Job, challenger: address) -> uint256:
 
 @internal
 def _pay_royalties(graph: bytes32, net: uint256) -> uint256:
+    # The registry keeps the sum below the bound; here it is kept for the sake of the fee, whatever the registry says.
     owners: DynArray[address, 3] = []
     shares: DynArray[uint256, 3] = []
-    owners, shares = self._royalties(graph)
+    owners, shares = staticcall GRAPH_REGISTRY.royalties(graph)
     bps: uint256 = 0
     paid: uint256 = 0
     for i: uint256 in range(min(len(owners), len(shares)), bound=3):
@@ -926,24 +928,6 @@ def _pay_royalties(graph: bytes32, net: uint256) -> uint256:
         paid += amount
         self._pay(owners[i], amount)
     return paid
-
-
-@internal
-@view
-def _royalties(graph: bytes32) -> (DynArray[address, 3], DynArray[uint256, 3]):
-    # A registry that does not know royalties means none.
-    success: bool = False
-    found: Bytes[320] = b""
-    success, found = raw_call(
-        GRAPH_REGISTRY.address,
-        abi_encode(graph, method_id=method_id("royalties(bytes32)")),
-        max_outsize=320,
-        is_static_call=True,
-        revert_on_failure=False,
-    )
-    if not success or len(found) < 128:
-        return [], []
-    return abi_decode(found, (DynArray[address, 3], DynArray[uint256, 3]))
 
 
 @internal
