@@ -39,7 +39,7 @@ class Letter:
     """The notes about one transaction; bytes as hex, since the file is JSON."""
 
     name: str
-    """`kind:what`: the step that it takes; the same step never has two."""
+    """`kind:subject[:detail]`: the step that it takes; the same step never has two."""
     nonce: int = -1
     max_fee: int = 0
     """Wei a gas."""
@@ -102,9 +102,16 @@ class Outbox:
         send(bytes.fromhex(letter.raw))
         return True
 
-    def keep_only(self, kind: str, names: Container[str]) -> None:
-        """Forget the letters of a kind whose steps are offered no more: they are taken, or void."""
-        gone = [name for name in self._letters if name.partition(":")[0] == kind and name not in names]
+    def is_mined(self, name: str, template: messages.Template) -> bool:
+        """Whether a step's transaction is in the chain, with effect or without."""
+        letter = self._letters.get(name)
+        return letter is not None and letter.nonce < template.nonce
+
+    def keep_only(self, kind: str, subjects: Container[str]) -> None:
+        """Forget the letters of a kind about anything else than these: their steps are taken, or void."""
+        gone = [
+            name for name in self._letters if name.partition(":")[0] == kind and name.split(":", 2)[1] not in subjects
+        ]
         for name in gone:
             del self._letters[name]
         if gone:

@@ -43,13 +43,26 @@ class WorkUnreachable(HyperdustError):
     """The node did not answer on the work API."""
 
 
+class QuestionRefused(HyperdustError):
+    """The node does not pass a question on: it is about nothing committed to, or the job is decided."""
+
+
 class WorkClient:
     """Safe to use from any thread. `start` opens the stream in a thread; `close` ends it."""
 
-    def __init__(self, address: str, coinbase: bytes, graphs: Sequence[bytes], stop: threading.Event) -> None:
+    def __init__(
+        self,
+        address: str,
+        coinbase: bytes,
+        graphs: Sequence[bytes],
+        stop: threading.Event,
+        *,
+        companion: bool = False,
+        watch: Sequence[int] = (),
+    ) -> None:
         self._address = address
         self._stop = stop
-        self._request = messages.TemplateRequest(coinbase=coinbase, graphs=graphs)
+        self._request = messages.TemplateRequest(coinbase=coinbase, graphs=graphs, companion=companion, watch=watch)
         self._channel = grpc.insecure_channel(address, options=_OPTIONS)
         self._stub: Any = WorkStub(self._channel)
         self._changed = threading.Condition()
@@ -152,6 +165,33 @@ class WorkClient:
         answer: messages.Job = self._call(self._stub.GetJob, messages.JobRequest(id=job))
         return answer
 
+    def get_data(self, request: messages.DataRequest) -> messages.Data | None:
+        """What a provider committed to; None while it is asked.
+
+        Raises:
+            WorkUnreachable
+            QuestionRefused: the node says that nothing is to be had; asking again does not help.
+        """
+        try:
+            answer: messages.Data = self._call(self._stub.GetData, request)
+        except WorkUnreachable as error:
+            code = _code(error.__cause__)
+            if code in {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.RESOURCE_EXHAUSTED}:
+                return None
+            if code in {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION}:
+                raise QuestionRefused(str(error)) from error
+            raise
+        return answer
+
+    def submit_data(self, data: messages.Data) -> messages.Verdict:
+        """Answer a question.
+
+        Raises:
+            WorkUnreachable
+        """
+        answer: messages.Verdict = self._call(self._stub.SubmitData, data)
+        return answer
+
     def _call(self, method: Any, request: Any) -> Any:
         try:
             return method(request, timeout=_CALL_TIMEOUT_S)
@@ -180,6 +220,10 @@ class WorkClient:
         with self._changed:
             self._latest = message
             self._changed.notify_all()
+
+
+def _code(error: object) -> grpc.StatusCode | None:
+    return error.code() if isinstance(error, grpc.Call) else None
 
 
 def _reason(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -81,11 +82,15 @@ class Provider:
     def act(self, template: messages.Template) -> bool:
         """Take the steps that a template offers, at most one execution; True if another execution waits."""
         self.journal.keep_only({offer.id for offer in template.jobs})
-        self.outbox.keep_only("job", {_step_name(offer) for offer in template.jobs})
+        for kind in ("job", "decline"):
+            self.outbox.keep_only(kind, {str(offer.id) for offer in template.jobs})
         unanswered: list[messages.JobOffer] = []
         for offer in sorted(template.jobs, key=lambda offer: -offer.status):
             entry = self.journal.get(offer.id)
-            if template.number < offer.ready_at or entry.failed:
+            if template.number < offer.ready_at:
+                continue
+            if entry.failed:
+                self._decline(offer, entry, template)
                 continue
             if offer.status in {REQUESTED, CLAIMED} and not entry.trace_root:
                 unanswered.append(offer)
@@ -129,13 +134,20 @@ class Provider:
                 self._answer(entry)
                 template = self.client.latest or template
             name = _step_name(offer)
-            self.outbox.deliver(name, self._call_of(offer, entry), template, lambda raw: self._send(entry, raw))
+            self.outbox.deliver(name, self._call_of(offer, entry), template, partial(self._send, entry))
         except WorkUnreachable as error:
             log.warning("job step waits for the node", job=offer.id, reason=str(error))
         except HyperdustError as error:
             log.warning("job cannot be executed", job=offer.id, reason=str(error))
             entry.failed = True
             self.journal.put(entry)
+            self._decline(offer, entry, template)
+
+    def _decline(self, offer: messages.JobOffer, entry: Entry, template: messages.Template) -> None:
+        """Give up a job that was asked of this provider: a missed deadline would pause it."""
+        if offer.status == REQUESTED and offer.assigned:
+            call = Call(JOB_MARKET, encode_call("JobMarket", "decline", offer.id), _STEP_GAS)
+            self.outbox.deliver(f"decline:{offer.id}", call, template, partial(self._send, entry))
 
     def _answer(self, entry: Entry) -> None:
         answer = self.execute(self.client.get_job(entry.job))

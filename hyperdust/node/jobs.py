@@ -158,6 +158,16 @@ class JobIndex:
         found = [self._check(job, companion) for job in self._open_jobs(graphs)]
         return sorted((check for check in found if check is not None), key=lambda check: check.until)[:limit]
 
+    def challenges(self, challenger: bytes, watched: Sequence[int]) -> list[Check]:
+        """What anybody may do about revealed jobs."""
+        with self._lock:
+            jobs = [self._jobs[job] for job in watched if job in self._jobs]
+        return [
+            self._find_challenge(job, revealed.number, challenger)
+            for job in jobs
+            if job.status is Status.REVEALED and (revealed := job.last("Revealed")) is not None
+        ]
+
     def revealed_by(self, provider: bytes) -> list[Job]:
         """Jobs of a provider about which questions may be asked."""
         with self._lock:
@@ -215,27 +225,31 @@ class JobIndex:
         submitted, windows = job.last("Submitted"), self._load_windows()
         if submitted is None or windows is None or self.companion_of(job) != companion:
             return None
-        found = self._check_step(job, submitted.number, windows)
+        found = self._check_step(job, companion, submitted.number, windows)
         if found is None or found.until <= self._store.latest.head.number:
             return None
         return found
 
-    def _check_step(self, job: Job, submitted: int, windows: _Windows) -> Check | None:
+    def _check_step(self, job: Job, companion: bytes, submitted: int, windows: _Windows) -> Check | None:
         opened, revealed = job.last("CompanionRevealed"), job.last("Revealed")
-        if opened is not None and opened.values["agrees"]:
-            return None
-        if opened is not None:
-            if revealed is None:  # its provider hides: after the window a refund convicts it
-                return Check(job, CheckStep.REFUND, job.held_until + 1, 2**63)
-            own = tuple(demand for demand in job.open_demands() if demand.asker == job.companion)
-            until = max(job.held_until, revealed.number + self._params.final_window_blocks - 1)
-            return Check(job, CheckStep.PROVE, 0, 2**63 if own else until, own)
-        if job.companion is not None:
+        if job.companion is not None and opened is None:
             since = revealed.number if revealed is not None else submitted + windows.reveal_window
-            return Check(job, CheckStep.REVEAL, since + 1, since + windows.reveal_window)
+            if self._store.latest.head.number < since + windows.reveal_window:
+                return Check(job, CheckStep.REVEAL, since + 1, since + windows.reveal_window)
         if revealed is not None:
+            return self._find_challenge(job, revealed.number, companion)
+        if opened is None:
+            return Check(job, CheckStep.COMMIT, submitted + 2, submitted + windows.companion_window)
+        if opened.values["agrees"]:
             return None
-        return Check(job, CheckStep.COMMIT, submitted + 2, submitted + windows.companion_window)
+        # Its provider hides: after the window a refund convicts it.
+        return Check(job, CheckStep.REFUND, job.held_until + 1, 2**63)
+
+    def _find_challenge(self, job: Job, revealed: int, challenger: bytes) -> Check:
+        """Anyone may prove until the job may become final; a trace that agrees may still come with another output."""
+        demands = tuple(demand for demand in job.open_demands() if demand.asker == challenger)
+        until = max(job.held_until, revealed + self._params.final_window_blocks - 1)
+        return Check(job, CheckStep.PROVE, 0, 2**63 if demands else until, demands)
 
     def _draw(
         self, job: Job, known: tuple[bytes, bytes] | None, number: int, function: str

@@ -350,6 +350,7 @@ def _offer_message(offer: Offer) -> messages.JobOffer:
         fee=_big(int(request["fee"])),
         deadline=request["deadline"],
         ready_at=offer.ready_at,
+        assigned=offer.assigned,
     )
 
 

@@ -38,14 +38,16 @@ CHECK_STEP_PROVE: CheckStep
 CHECK_STEP_REFUND: CheckStep
 
 class TemplateRequest(_message.Message):
-    __slots__ = ("coinbase", "graphs", "companion")
+    __slots__ = ("coinbase", "graphs", "companion", "watch")
     COINBASE_FIELD_NUMBER: _ClassVar[int]
     GRAPHS_FIELD_NUMBER: _ClassVar[int]
     COMPANION_FIELD_NUMBER: _ClassVar[int]
+    WATCH_FIELD_NUMBER: _ClassVar[int]
     coinbase: bytes
     graphs: _containers.RepeatedScalarFieldContainer[bytes]
     companion: bool
-    def __init__(self, coinbase: _Optional[bytes] = ..., graphs: _Optional[_Iterable[bytes]] = ..., companion: _Optional[bool] = ...) -> None: ...
+    watch: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, coinbase: _Optional[bytes] = ..., graphs: _Optional[_Iterable[bytes]] = ..., companion: _Optional[bool] = ..., watch: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Template(_message.Message):
     __slots__ = ("id", "open", "opens_in_ms", "parent_hash", "seal_hash", "number", "timestamp", "difficulty", "base_fee", "chain_id", "nonce", "pending_nonce", "balance", "jobs", "genesis_hash", "questions", "checks", "vote")

@@ -127,18 +127,20 @@ def test_a_pool_that_forgot_gets_the_same_transaction_again(chain: WorkChain, tm
     assert chain.mempool.get(sent.hash) is not None
 
 
-def test_a_job_with_impossible_input_is_left_and_costs_nothing(chain: WorkChain, tmp_path: Path) -> None:
+def test_a_job_with_impossible_input_is_declined_once_and_holds_up_no_other(chain: WorkChain, tmp_path: Path) -> None:
     miner = small_miner(chain, tmp_path / "miner")
     chain.bond(MINER)
     turn(chain, miner)
-    chain.ask(b"short", ROWS, MINER)
+    chain.ask(b"short", ROWS)
     chain.ask(np.full((ROWS, K), 127, np.int8).tobytes(), ROWS, MINER)
     before = nonce(chain)
-    turn(chain, miner, 4)
-    assert nonce(chain) == before
+    turn(chain, miner, 6)
+    assert nonce(chain) == before + 2
     chain.ask(rows().tobytes(), ROWS, MINER)
     turn(chain, miner, 3)
-    assert (status(chain, 1), status(chain, 2), status(chain, 3)) == (1, 1, 2)
+    # Drawn: open to others until its deadline. Named: refunded at once.
+    assert (status(chain, 1), status(chain, 2), status(chain, 3)) == (1, 5, 2)
+    assert nonce(chain) == before + 3
 
 
 def test_another_miner_takes_over_after_the_window(chain: WorkChain, tmp_path: Path) -> None:
