@@ -260,7 +260,7 @@ def test_an_idle_miner_slides_out() -> None:
 @pytest.mark.parametrize(
     ("weight", "total", "enough"), [(16, 24, True), (15, 24, False), (2, 3, True), (0, 0, False), (1, 1, True)]
 )
-def test_two_thirds_justify(weight: int, total: int, enough: bool) -> None:
+def test_two_thirds_justify(weight: int, total: int, enough: object) -> None:
     assert is_supermajority(weight, total, PARAMS) is enough
 
 

@@ -63,7 +63,8 @@ def write_all():
     for name, (one, other, rule) in CONFLICTS.items():
         pair = {"first": one.encode().hex(), "second": other.encode().hex()}
         write(f"pair_rejected_{name}", "pair", pair, error=rule)
-        write(f"pair_rejected_{name}_reversed", "pair", dict(zip(pair, reversed(pair.values()))), error=rule)
+        turned = {"first": pair["second"], "second": pair["first"]}
+        write(f"pair_rejected_{name}_reversed", "pair", turned, error=rule)
     for name, (one, other) in CONSISTENT.items():
         write(f"pair_accepted_{name}", "pair", {"first": one.encode().hex(), "second": other.encode().hex()}, {})
     final = {"final": {"number": 16, "hash": TRUNK.at(16).hash.hex()}}
