@@ -161,7 +161,7 @@ class _Machine:
             else:
                 made: list[Tensor] = []
                 for place, operator in enumerate(subgraph.operators):
-                    tensors = _gather(operator, sources, made, self.constants)
+                    tensors = gather(operator, sources, made, self.constants)
                     made.append(self._compute(index + place, operator, tensors))
                 outputs = tuple(made[named.operator] for named in subgraph.outputs)
                 if self.keeps:
@@ -286,9 +286,14 @@ def decode_outputs(graph: Hypergraph, symbols: Mapping[str, int], data: bytes) -
     return decode_tensors([types[name] for name in graph.outputs], symbols, data)
 
 
-def _gather(
-    operator: Operator, inputs: list[Tensor], made: list[Tensor], constants: Mapping[bytes, Tensor]
+def gather(
+    operator: Operator, inputs: Sequence[Tensor], made: Sequence[Tensor], constants: Mapping[bytes, Tensor]
 ) -> tuple[Tensor, ...]:
+    """Return what an operator reads, from its subgraph's inputs and the outputs of the operators before it.
+
+    Raises:
+        ConstantMissing
+    """
     tensors = []
     for reference in operator.tensors:
         if isinstance(reference, Constant):
@@ -316,6 +321,7 @@ __all__ = [
     "decode_outputs",
     "decode_tensors",
     "encode_tensors",
+    "gather",
     "run",
     "subgraph_root",
     "trace_children",

@@ -52,6 +52,14 @@ class Committed:
             raise NotCommitted("trace's children", "none", "shown")
         return self.path.trace_children
 
+    def check_step(self, step: int) -> None:
+        """Refuse a step that the trace does not have.
+
+        Raises:
+            NotCommitted: the path does not show the trace's children. Outside.
+        """
+        at(self.trace_children() if self.top.scan is not None else (b"",), step, "step")
+
     def step_children(self, step: int) -> tuple[bytes, ...]:
         """Return the roots of a step's subgraphs.
 

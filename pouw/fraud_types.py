@@ -15,6 +15,7 @@ from pouw.trace import DType, UnknownDType, dtype_by_code, leaf_count, size_of
 
 ANSWER_BYTES_MAX = 131_072  # of an answer: 4,096 roots
 EVIDENCE_BYTES_MAX = 131_072  # the court's bound: a transaction holds no more
+DEMAND_BYTES_MAX = 65_536  # likewise
 FORM_RANK_MAX = 4  # as a graph's types
 FANOUT_BITS = 8  # an answer about a tensor's tree has up to 256 chaining values
 FACTS_BYTES = 160
