@@ -139,7 +139,7 @@ class Committee:
 def committee_end(vote: Vote, params: FinalityParams) -> int:
     """Height of the last block of a link's window: its source, or one window before its target where that is later.
 
-    The later window lets a chain whose voters vanished become final again. The link alone decides (ADR 9).
+    The later window lets a chain whose voters vanished become final again. The link alone decides (ADR 10).
     """
     return max(vote.source.number, vote.target.number - params.committee_blocks)
 
