@@ -1,6 +1,7 @@
 """Bitcoin for a devnet: a regtest bitcoind as one of its roles, and a thread that mines on it."""
 
 import secrets
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -50,7 +51,8 @@ class DevnetBitcoin:
         say("looking for a bitcoind (the first time, one is fetched from this machine's package mirror)")
         try:
             program = locate_bitcoind()
-        except NoBitcoind as error:
+            subprocess.run([str(program), "--version"], capture_output=True, check=True, timeout=_TIMEOUT_S)
+        except (NoBitcoind, OSError, subprocess.SubprocessError) as error:
             raise DevnetError(f"{error}\n  or go on without Bitcoin: hyperdust devnet --no-bitcoin") from error
         write_regtest_config(self.datadir, *self._ports, self.login)
         command = ("sh", "-c", _WATCHED, "bitcoind", *regtest_command(program, self.datadir))

@@ -1,7 +1,10 @@
 """The node's view of Bitcoin: followed, kept, reorganised, frozen; and blocks that build on it, or wait for it."""
 
+import threading
+import time
 from dataclasses import replace
 
+import httpx
 import pytest
 
 from bridge.checkpoint import check_checkpoint, genesis_checkpoint
@@ -12,7 +15,7 @@ from bridge.work import sha256d
 from chain.engine import CallMessage, call
 from consensus import errors
 from consensus.validation import environment_of
-from hyperdust.bitcoind import ChainInfo, KnotsRefused, Unreachable, WrongNetwork
+from hyperdust.bitcoind import Bitcoind, ChainInfo, KnotsRefused, Login, Unreachable, WrongNetwork
 from hyperdust.node.bitcoin import BitcoinChain, Follower, State, StoreFault, UnknownNetwork, open_bitcoin
 from hyperdust.node.config import NodeConfig
 from hyperdust.node.store import open_store
@@ -122,19 +125,19 @@ def test_the_chain_with_less_work_is_not_followed(store):
 @pytest.mark.parametrize(
     ("fault", "state"),
     [
-        (Unreachable("http://fake", "refused"), State.UNREACHABLE),
-        (WrongNetwork("main", "regtest"), State.REFUSED),
-        (KnotsRefused("/Knots:29/"), State.REFUSED),
+        ((Unreachable, "http://fake", "refused"), State.UNREACHABLE),
+        ((WrongNetwork, "main", "regtest"), State.REFUSED),
+        ((KnotsRefused, "/Knots:29/"), State.REFUSED),
     ],
 )
 def test_a_fault_is_named_and_passes(store, fault, state):
     rows, _ = branch(START, 3)
     bitcoind, chain, follower = followed(store, rows)
-    bitcoind.fault = fault
+    bitcoind.fault = fault[0](*fault[1:])
     waits = [follower.step() for _ in range(8)]
     assert waits == sorted(waits)
     assert waits[-1] == 30
-    assert (chain.state, chain.reason, chain.height) == (state, str(fault), 3)
+    assert (chain.state, chain.reason, chain.height) == (state, str(fault[0](*fault[1:])), 3)
     bitcoind.fault = None
     follower.step()
     assert (chain.state, chain.reason) == (State.FOLLOWING, "")
@@ -150,6 +153,32 @@ def test_headers_that_break_a_rule_change_nothing(store):
     bitcoind.rows = [*rows, bytes(80)]
     follower.step()
     assert (chain.state, BitcoinChain(store, REGTEST, DEPTH).height) == (State.INVALID, 3)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"null", b"[]", b"<html>", b"{", b"\xff", b'{"result": null}', b'{"result": {"chain": "regtest"}}',
+                b'{"result": 7, "error": 3}', b'{"error": {"code": "x"}}', b"9" * 5_000, b"[" * 2_000]
+)  # fmt: skip
+def test_garbage_is_named_and_ends_nothing(store, content):
+    def answer(request):
+        return httpx.Response(200, content=content)
+
+    client = Bitcoind("http://fake", Login("a", "b"), backoff_s=(), transport=httpx.MockTransport(answer))
+    chain = BitcoinChain(store, REGTEST, DEPTH)
+    follower = Follower(client, chain, lambda: NOW, poll_s=0.01)
+    follower.start()
+    wait_for(lambda: chain.state is not State.CONNECTING)
+    follower.stop()
+    assert chain.state in {State.INVALID, State.UNREACHABLE}
+    assert chain.reason
+    assert chain.height == 0
+
+
+def wait_for(done):
+    deadline = time.monotonic() + 10
+    while not done():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.01)
 
 
 def test_another_first_block_is_refused(store, monkeypatch):
