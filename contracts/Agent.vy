@@ -81,7 +81,7 @@ RETURNED: constant(uint8) = 2
 
 DEPTH_MAX: constant(uint256) = 4
 CALLBACK_GAS_MAX: constant(uint256) = 5_000_000
-DELIVER_GAS: constant(uint256) = 1_500_000  # settle or refund of the job, its largest output, refund of the ask
+DELIVER_GAS: public(constant(uint256)) = 2_000_000  # settle or refund of the job, its largest output, refund of the ask
 KEPT_GAS: constant(uint256) = 60_000  # left for what follows the callback
 PUSH_GAS: constant(uint256) = 50_000  # enough for a wallet contract's receive function
 

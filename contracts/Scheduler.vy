@@ -39,7 +39,7 @@ REVEALED: constant(uint8) = 3
 FINAL: constant(uint8) = 4
 
 GAS_LIMIT_MAX: constant(uint256) = 10_000_000  # a transaction carries at most 2^24 (EIP-7825)
-RUN_GAS: constant(uint256) = 100_000  # what a run costs around what it measures: the transaction, the payment
+RUN_GAS: public(constant(uint256)) = 100_000  # what a run costs around what it measures: the transaction, the payment
 KEPT_GAS: constant(uint256) = 60_000  # left for the bookkeeping after the target
 TIP_BLOCKS: constant(uint256) = 32  # lateness from which all that was prepaid goes to the runner
 BLOCKS_MAX: constant(uint256) = 2**64
@@ -303,6 +303,7 @@ def due(start: uint256, limit: uint256) -> DynArray[uint256, DUE_MAX]:
 def quote(gas_limit: uint256) -> uint256:
     """
     @notice Wei to prepay for one call: twice its cost at this block's base fee, for a rise of it and the tip.
+    @dev For contracts: an `eth_call` without a gas price sees a base fee of zero.
     """
     return 2 * (gas_limit + RUN_GAS) * block.basefee
 
