@@ -15,6 +15,7 @@ from hyperdust.backend_choice import choose_backend
 from hyperdust.bonding import Service, keep_bonding
 from hyperdust.graph import LoadedGraph, load_graph
 from hyperdust.journal import Journal
+from hyperdust.miner.answers import Answers
 from hyperdust.miner.config import MinerConfig
 from hyperdust.miner.draw import Drawer, Effort, Found
 from hyperdust.miner.jobs import Entry, Provider, Served
@@ -92,6 +93,7 @@ class Miner:
         self._client = WorkClient(config.work_grpc, config.coinbase, tuple(self._served), stop)
         self._tickets: queue.Queue[Found | None] = queue.Queue(maxsize=16)
         self._provider: Provider | None = None
+        self._answers: Answers | None = None
         self._genesis_hash = b""
         self._reported_at = time.monotonic()
 
@@ -119,6 +121,7 @@ class Miner:
             )
             threads.append(threading.Thread(target=keep_bonding, args=arguments, name="bonding", daemon=True))
         voting = (self._client, self._config.account, self._config.data_dir, self._stop)
+        threads.append(threading.Thread(target=self._keep_answering, name="answers", daemon=True))
         threads.append(threading.Thread(target=keep_voting, args=voting, name="votes", daemon=True))
         self._client.start()
         for thread in threads:
@@ -137,7 +140,9 @@ class Miner:
         while not self._stop.is_set():
             template = self._client.latest
             if template is not None and template is not acted:
-                acted = None if self._provider_on(template).act(template) else template
+                provider = self._provider_on(template)
+                acted = None if provider.act(template) else template
+                self._answers_on(template).send_demanded(template, provider.outbox)
                 continue
             work = self._client.work()
             if work is None:
@@ -165,7 +170,23 @@ class Miner:
                 self._hand_in,
                 self._config.fault,
             )
+            self._answers = Answers(self._config.account, self._served, self._backend, self._client, self._config.fault)
         return self._provider
+
+    def _answers_on(self, template: messages.Template) -> Answers:
+        self._provider_on(template)
+        if self._answers is None:
+            raise AssertionError("a provider without answers")
+        return self._answers
+
+    def _keep_answering(self) -> None:
+        """Answer what templates ask, until stopped."""
+        seen: messages.Template | None = None
+        while not self._stop.is_set():
+            self._client.wait(seen, _IDLE_S)
+            seen, answers = self._client.latest, self._answers
+            if seen is not None and answers is not None and seen.genesis_hash == self._genesis_hash:
+                answers.answer(seen)
 
     def _hand_in(self, found: Found) -> None:
         """Queue a ticket and stop drawing on its template: one block is all that it can give."""

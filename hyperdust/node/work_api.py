@@ -24,6 +24,7 @@ from hyperdust.node.builder import Builder, Template
 from hyperdust.node.importer import Imported, Importer, Outcome
 from hyperdust.node.jobs import JobIndex, Offer
 from hyperdust.node.mempool import AlreadyKnown, Mempool, load_account
+from hyperdust.node.questions import Questions, check_message
 from hyperdust.node.store import Head, Store
 from hyperdust.node.votes import Votes, link_message
 from hyperdust.proto import work_pb2 as messages
@@ -34,12 +35,14 @@ MAX_STREAMS: Final = 64
 MAX_TEMPLATES: Final = 256
 MAX_MANIFESTS: Final = 1_024
 MAX_GRAPHS: Final = 64
+MAX_WATCHED: Final = 64
 MAX_OUTPUT_BYTES: Final = 8_192  # JobMarket.submit's bound
 MAX_SUBGRAPHS: Final = 256  # pouw.hypergraph.SUBGRAPHS_MAX
 MAX_RESULT_TRANSACTIONS: Final = 8
 _MAX_MESSAGE_BYTES: Final = MAX_CERTIFICATE_BYTES + 640 * 1024  # a ticket, or a result with all its transactions
 _UNARY_THREADS: Final = 16
 _REFRESH_S: Final = 1.0  # how often an open template may be renewed for new transactions
+_ASKED_S: Final = 0.2  # how often for new questions: a search takes a dozen, one after the other
 _RENEW_S: Final = 5.0  # a search that takes long should not leave the chain with old timestamps
 _STALLED_S: Final = 30.0  # a consumer that does not read for so long is cut off
 _REFUSALS: Final = 64  # tickets refused on one connection within the window
@@ -80,6 +83,7 @@ class WorkServer:
         self._builder = builder
         self._clock = clock
         self._jobs = JobIndex(params, store)
+        self._questions = Questions(params, self._jobs, self._wake)
         self._changed = threading.Condition()
         self._stopping = False
         self._streams: dict[object, float] = {}
@@ -106,6 +110,8 @@ class WorkServer:
             "SubmitTicket": grpc.unary_unary_rpc_method_handler(self.submit_ticket, None, _encode),
             "SubmitResult": grpc.unary_unary_rpc_method_handler(self.submit_result, None, _encode),
             "GetManifest": grpc.unary_unary_rpc_method_handler(self.get_manifest, None, _encode),
+            "GetData": grpc.unary_unary_rpc_method_handler(self.get_data, None, _encode),
+            "SubmitData": grpc.unary_unary_rpc_method_handler(self.submit_data, None, _encode),
             "SubmitVote": grpc.unary_unary_rpc_method_handler(self._votes.submit_vote, None, _encode),
         }
         generic = grpc.method_handlers_generic_handler("hyperdust.work.v1.Work", handlers)
@@ -133,19 +139,29 @@ class WorkServer:
             _refuse(context, f"coinbase has {len(decoded.coinbase)} bytes, not 20")
         if len(decoded.graphs) > MAX_GRAPHS or any(len(graph) != 32 for graph in decoded.graphs):
             _refuse(context, f"graphs: at most {MAX_GRAPHS} ids of 32 bytes")
+        if len(decoded.watch) > MAX_WATCHED:
+            _refuse(context, f"watch: at most {MAX_WATCHED} jobs")
         with self._lock:
             if len(self._streams) >= MAX_STREAMS:
                 context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_STREAMS} streams are open; retry later")
             self._streams[context] = float("inf")
         context.add_callback(self._wake)
         try:
-            yield from self._stream(bytes(decoded.coinbase), tuple(map(bytes, decoded.graphs)), context)
+            yield from self._stream(decoded, context)
         except NodeFault as error:
             log.warning("template failed", error=str(error))
             context.abort(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
         finally:
             with self._lock:
                 self._streams.pop(context, None)
+
+    def get_data(self, request: bytes, context: Any) -> messages.Data:
+        """What a revealed job's provider committed to, or NOT_FOUND while it is asked."""
+        return self._questions.get_data(request, context)
+
+    def submit_data(self, request: bytes, context: Any) -> messages.Verdict:
+        """A provider's answer to a question."""
+        return self._questions.submit_data(request, context)
 
     def get_job(self, request: bytes, context: Any) -> messages.Job:
         """One job, with its input."""
@@ -154,8 +170,8 @@ class WorkServer:
         if job is None:
             context.abort(grpc.StatusCode.NOT_FOUND, f"job {decoded.id} is unknown, or finished long ago")
             raise AssertionError
-        submitted = job.last("Submitted")
-        provider = _address(submitted.values["provider"]) if submitted else self._jobs.provider_of(job)
+        submitted, revealed = job.last("Submitted"), job.last("Revealed")
+        provider = job.provider or self._jobs.provider_of(job)
         return messages.Job(
             id=job.id,
             graph=job.request["graph"],
@@ -167,6 +183,8 @@ class WorkServer:
             fee=_big(int(job.request["fee"])),
             requester=_address(job.request["requester"]),
             output=submitted.values["output"] if submitted else b"",
+            commitment=submitted.values["commitment"] if submitted else b"",
+            trace_root=revealed.values["trace_root"] if revealed else b"",
         )
 
     def submit_ticket(self, request: bytes, context: Any) -> messages.Verdict:
@@ -234,7 +252,7 @@ class WorkServer:
             context.abort(grpc.StatusCode.NOT_FOUND, f"no revealed manifest of job {decoded.job} is kept here")
         return manifest  # type: ignore[return-value]  # abort raises
 
-    def _stream(self, coinbase: bytes, graphs: tuple[bytes, ...], context: Any) -> Iterator[messages.Template]:
+    def _stream(self, request: messages.TemplateRequest, context: Any) -> Iterator[messages.Template]:
         sent: tuple[object, ...] = ()
         sent_at = 0.0
         while context.is_active() and not self._stopping:
@@ -245,11 +263,12 @@ class WorkServer:
             # An open template is renewed for new transactions, and now and then for its timestamp.
             version = (self._mempool.version, int(self._clock() // _RENEW_S))
             wait_s = self._builder.opens_at(head.header) - self._clock()
-            is_open = wait_s <= 0
-            key = (head.hash, is_open, version if is_open else None)
-            renewable = sent[:2] != key[:2] or self._clock() >= sent_at + _REFRESH_S
+            is_open = wait_s <= 0 and not request.companion
+            key = (head.hash, is_open, version if is_open else None, self._questions.version)
+            due_s = _REFRESH_S if sent[3:] == key[3:] else _ASKED_S
+            renewable = sent[:2] != key[:2] or self._clock() >= sent_at + due_s
             if key != sent and renewable:
-                template = self._offer(coinbase, graphs, head, wait_s)
+                template = self._offer(request, head, wait_s)
                 sent, sent_at = key, self._clock()
                 self._streams[context] = time.monotonic()
                 yield template
@@ -257,23 +276,31 @@ class WorkServer:
                 continue
             with self._changed:
                 if self._store.latest.head.hash == head.hash and not self._stopping:
-                    self._changed.wait(min(wait_s, _REFRESH_S) if not is_open else _REFRESH_S / 4)
+                    self._changed.wait(min(wait_s, _REFRESH_S / 4) if wait_s > 0 else _REFRESH_S / 4)
             self._cut_stalled()
 
-    def _offer(self, coinbase: bytes, graphs: tuple[bytes, ...], head: Head, wait_s: float) -> messages.Template:
+    def _offer(self, request: messages.TemplateRequest, head: Head, wait_s: float) -> messages.Template:
+        coinbase, graphs = bytes(request.coinbase), tuple(map(bytes, request.graphs))
         account = load_account(self._store.latest.state_at(head.hash), coinbase)
         message = messages.Template(
             chain_id=self._params.chain_id,
             nonce=account.nonce,
             pending_nonce=self._mempool.pending_nonce(coinbase),
             balance=_big(account.balance),
-            jobs=[_offer_message(offer) for offer in self._jobs.offers(coinbase, graphs)],
             number=head.number + 1,
             parent_hash=head.hash,
             base_fee=_big(head.header.base_fee_per_gas),
             genesis_hash=self._store.latest.genesis_hash,
-            vote=link_message(self._votes.request_for(coinbase)),
         )
+        if request.companion:
+            checks = self._jobs.checks(coinbase, graphs) + self._jobs.challenges(coinbase, request.watch)
+            message.checks.extend(check_message(check) for check in checks)
+            return message
+        message.jobs.extend(_offer_message(offer) for offer in self._jobs.offers(coinbase, graphs))
+        message.questions.extend(self._questions.asked_of(coinbase))
+        vote = link_message(self._votes.request_for(coinbase))
+        if vote is not None:
+            message.vote.CopyFrom(vote)
         if wait_s > 0:
             message.opens_in_ms = int(wait_s * 1_000) + 1
             return message
@@ -293,6 +320,7 @@ class WorkServer:
 
     def _on_imported(self, imported: Imported) -> None:
         self._jobs.catch_up()
+        self._questions.forget_decided()
         if imported.outcome is not Outcome.HEAD:
             return
         head = self._store.latest.head.hash

@@ -65,11 +65,36 @@ class DirectStub:
         self.SubmitTicket = _direct(server.submit_ticket)
         self.SubmitResult = _direct(server.submit_result)
         self.GetJob = _direct(server.get_job)
+        self.GetData = _direct(server.get_data)
+        self.SubmitData = _direct(server.submit_data)
         self.SubmitVote = _direct(server._votes.submit_vote)
 
 
+class CallFailed(grpc.RpcError, grpc.Call):
+    """What a client sees of an abort."""
+
+    def __init__(self, aborted: Aborted) -> None:
+        super().__init__(aborted.text)
+        self._aborted = aborted
+
+    def code(self) -> grpc.StatusCode:
+        return self._aborted.code
+
+    def details(self) -> str:
+        return self._aborted.text
+
+
+CallFailed.__abstractmethods__ = frozenset()
+
+
 def _direct(handler: Any) -> Any:
-    return lambda message, **_: handler(message.SerializeToString(), Context())
+    def call(message: Any, **_: Any) -> Any:
+        try:
+            return handler(message.SerializeToString(), Context())
+        except Aborted as aborted:
+            raise CallFailed(aborted) from aborted
+
+    return call
 
 
 class WorkChain(SmallChain):

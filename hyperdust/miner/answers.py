@@ -1,0 +1,123 @@
+"""Answers to questions about the miner's own jobs: it executes them again and says what it committed to.
+
+Relayed questions are answered over the work API, demands on chain by a transaction. A thread of its own computes, one
+execution at a time, so that neither draws nor jobs wait; the miner's loop sends.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+import structlog
+from eth_account.signers.local import LocalAccount
+
+from chain.errors import HyperdustError, Malformed
+from chain.params import COURT
+from hyperdust.contracts_abi import encode_call
+from hyperdust.court import operators_digest, sign_operators
+from hyperdust.miner.fault import choose_fault
+from hyperdust.miner.jobs import Served
+from hyperdust.outbox import Call, Outbox
+from hyperdust.proto import work_pb2 as messages
+from hyperdust.task import read_task
+from hyperdust.work_client import WorkClient, WorkUnreachable
+from pouw.execution import Backend, run
+from pouw.fraud import Question, QuestionKind
+from pouw.fraud_own import OwnTrace, list_hash
+
+log = structlog.get_logger()
+
+_ANSWER_GAS: Final = 12_000_000  # 128 KiB of calldata at 40 gas a byte, hashed and logged; what is left comes back
+_MAX_DONE: Final = 1_024
+
+
+@dataclass(slots=True)
+class Answers:
+    """Answers what templates ask. `answer` belongs to one thread, `send_demanded` to the miner's loop."""
+
+    account: LocalAccount
+    served: Mapping[bytes, Served]
+    backend: Backend
+    client: WorkClient
+    fault: int | None = None
+    _job: int = 0
+    _trace: OwnTrace | None = None
+    """The last job's execution: questions about one job come in a row."""
+    _published: dict[int, bytes] = field(default_factory=dict)
+    """Demand -> what the transaction says; written by the thread, read by the loop."""
+    _refused: set[tuple[int, bytes]] = field(default_factory=set)
+    """Questions that cannot be answered; kept so that they cost one try each."""
+
+    def answer(self, template: messages.Template) -> None:
+        """Answer what a template asks and was not answered before; what fails is logged and left."""
+        for asked in template.questions:
+            key = (asked.job, bytes(asked.question))
+            if key in self._refused or asked.demand in self._published:
+                continue
+            try:
+                self._answer(asked, template)
+            except WorkUnreachable as error:
+                log.warning("answer waits for the node", job=asked.job, reason=str(error))
+                return
+            except HyperdustError as error:
+                log.warning("question cannot be answered", job=asked.job, demand=asked.demand, reason=str(error))
+                if len(self._refused) >= _MAX_DONE:
+                    self._refused.clear()
+                self._refused.add(key)
+
+    def send_demanded(self, template: messages.Template, outbox: Outbox) -> None:
+        """Bring the answers to demands into the chain."""
+        demands = {asked.demand: asked for asked in template.questions if asked.demand}
+        outbox.keep_only("answer", {str(demand) for demand in demands})
+        for demand in [demand for demand in self._published if demand not in demands]:
+            del self._published[demand]
+        for demand, asked in demands.items():
+            data = self._published.get(demand)
+            if data is not None:
+                call = Call(COURT, encode_call("Court", "answer", demand, bytes(asked.question), data), _ANSWER_GAS)
+                outbox.deliver(f"answer:{demand}", call, template, partial(self._send, asked.job))
+
+    def _answer(self, asked: messages.DataRequest, template: messages.Template) -> None:
+        question = Question.decode(asked.question)
+        data = self._load_trace(asked.job).answer(question).data
+        if asked.demand:
+            self._published[asked.demand] = data
+            log.info("demand answered", job=asked.job, demand=asked.demand, question=question.kind.name)
+            return
+        signature = b""
+        if question.kind is QuestionKind.OPERATOR_ROOTS:
+            place = (question.step, question.subgraph)
+            digest = operators_digest(template.chain_id, asked.job, *place, list_hash(data))
+            signature = sign_operators(self.account, digest)
+        answer = messages.Data(job=asked.job, question=asked.question, answer=data, signature=signature)
+        verdict = self.client.submit_data(answer)
+        if not verdict.accepted and verdict.rule != "NotAsked":
+            raise Malformed("answer", f"{verdict.rule}: {verdict.text}")
+
+    def _load_trace(self, job: int) -> OwnTrace:
+        """Execute a job as it was executed for its result: with the same fault, if any."""
+        if self._trace is None or self._job != job:
+            self._trace = None  # the old one's memory goes first
+            message = self.client.get_job(job)
+            served = self.served.get(message.graph)
+            if served is None:
+                raise Malformed("job", f"of graph 0x{message.graph.hex()}, which this provider does not serve")
+            task = read_task(message, served.graph, served.constants)
+            fault = None if self.fault is None else choose_fault(task, self.backend, self.fault)
+            hook = None if fault is None else fault.hook()
+            execution = run(task.graph, task.constants, task.inputs, task.symbols, self.backend, on_output=hook)
+            apply = None if fault is None else fault.apply
+            self._trace = OwnTrace(execution, task.constants, task.inputs, self.backend, apply)
+            self._job = job
+            log.info("job executed again", job=job)
+        return self._trace
+
+    def _send(self, job: int, raw: bytes) -> None:
+        try:
+            verdict = self.client.submit_result(messages.Result(job=job, transactions=[raw]))
+        except WorkUnreachable as error:
+            log.warning("answer waits for the node", job=job, reason=str(error))
+            return
+        if not verdict.accepted:
+            log.warning("answer refused", job=job, rule=verdict.rule, reason=verdict.text)
