@@ -289,9 +289,20 @@ def restore(
     Payouts that were undone are queued again; credits stand, and a later sweep of the same outpoint credits nothing.
 
     Raises:
+        NotMadeGood: the vault would not cover what is owed: try again with the ones that follow.
+        And the rules of `preview_restore`.
+    """
+    return _check_covered(preview_restore(state, provens, view, origin, rules))
+
+
+def preview_restore(
+    state: PegState, provens: Sequence[ProvenTransaction], view: BitcoinView, origin: bytes, rules: PegRules
+) -> PegState:
+    """What `restore` would give, covered or not: signers plan on it a round that takes gifts in, and nothing else.
+
+    Raises:
         NoVaultTransaction: nothing is to be undone, or the first is not in the place of what is.
         VaultSpendRefused: one breaks the rules.
-        NotMadeGood: the vault would not cover what is owed: try again with the ones that follow.
         PegFrozen: the vault was spent against its rules, and still is.
     """
     if state.frozen and state.frozen.reason is Reason.UNKNOWN_SPEND and _holds(state.frozen.block_hash, view, origin):
@@ -311,7 +322,7 @@ def restore(
     )
     for proven in provens:
         undone = _apply(undone, read_vault_transaction(undone, proven, rules), proven.block_hash)
-    return _check_covered(undone)
+    return undone
 
 
 # --- parts

@@ -175,9 +175,14 @@ class PegState:
         """Who holds the vault now; before there is one: the first that could."""
         return self.custodies[0 if self.vault is None else self.vault.epoch]
 
-    def custody_at(self, height: int) -> Custody:
-        """Who shall hold a vault output that is made at a Bitcoin height."""
-        return self.custodies[-1] if height >= self.takes_over_at else self.custody
+    def may_hold(self, height: int) -> tuple[Custody, ...]:
+        """Who may hold a vault output that is mined at a Bitcoin height."""
+        last = self.custodies[-1]
+        return (self.custody, last) if last != self.custody and height >= self.takes_over_at else (self.custody,)
+
+    def custody_at(self, height: int, rules: PegRules) -> Custody:
+        """Who shall hold a vault output that is signed for at a Bitcoin height."""
+        return self.custodies[-1] if height >= self.takes_over_at + rules.takeover_margin_blocks else self.custody
 
     def check_running(self) -> None:
         """Check that the peg is not frozen.

@@ -21,6 +21,8 @@ class PegRules:
     """After which the council can spend a vault output that nobody has moved."""
     notice_blocks: int = 4_032  # 28 days * 144
     """Between the announcement of a signer set and its taking over."""
+    takeover_margin_blocks: int = 144
+    """Signers hand over only so long after the notice: no reorganisation takes the handing over below its end."""
     record_blocks: int = 2_016
     """For so long the peg remembers vault transactions, to undo them in a reorganisation."""
     min_deposit_sats: int = 10_000

@@ -55,6 +55,16 @@ class Deposit:
 
 
 @dataclass(frozen=True, slots=True)
+class Gift:
+    """A coin that somebody paid to the vault's script, to make good what is missing or to pay for anchors."""
+
+    outpoint: Outpoint
+    sats: int
+    epoch: int
+    """Of the signers whose vault script it was paid to."""
+
+
+@dataclass(frozen=True, slots=True)
 class Round:
     """What one vault transaction is to do; with the state it says every byte."""
 
@@ -68,6 +78,8 @@ class Round:
     payouts: tuple[Withdrawal, ...]
     """By number, ascending."""
     anchor: Anchor | None
+    gifts: tuple[Gift, ...] = ()
+    """By outpoint, ascending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +146,8 @@ class _Bill:
     fee: int
     charge: int
     payouts: tuple[int, ...]
-    anchor: int
+    surplus: int
+    """What the surplus, gifts included, pays: the anchor's place and the gifts' own; all, where that is all."""
     left: int
     """What stays in the vault."""
 
@@ -147,8 +160,11 @@ def plan_round(
     path: Path,
     height: int,
     rules: PegRules,
+    gifts: Sequence[Gift] = (),
 ) -> Round:
     """The next round: every deposit and payout that pays for itself at this rate, oldest payouts first.
+
+    On a state that owes more than it has (`peg.preview_restore`) only gifts are taken in.
 
     Raises:
         PegFrozen: no signature while it is.
@@ -157,8 +173,12 @@ def plan_round(
     """
     state.check_running()
     ready = sorted((one for one in deposits if _is_sweepable(state, one, path, rules)), key=lambda one: one.outpoint)
-    payouts = [one for one in state.queue if not one.refused_at][: rules.max_payouts]
-    planned = Round(rate, path, height, _fit_evidence(ready[: rules.max_sweeps], rules), tuple(payouts), anchor)
+    payouts = [one for one in state.queue if state.vault and not one.refused_at][: rules.max_payouts]
+    given = tuple(sorted(gifts, key=lambda one: one.outpoint))[: rules.max_sweeps]
+    if state.surplus_sats < 0:
+        ready, payouts, anchor = [], [], None
+    chosen = _fit_evidence(ready[: rules.max_sweeps], rules)
+    planned = Round(rate, path, height, chosen, tuple(payouts), anchor, given)
     prepared = {one.outpoint: _prepare(state, one, rules) for one in planned.deposits}
     while True:
         _check_not_empty(state, planned)
@@ -218,8 +238,9 @@ def highest_rate(state: PegState, planned: Round, rules: PegRules) -> int:
 
 
 def _bill(state: PegState, planned: Round, prepared: Mapping[Outpoint, SigningInput], rules: PegRules) -> _Bill:
-    custody = state.custody_at(planned.height)
-    inputs = (*_vault_input(state, rules), *(prepared[one.outpoint] for one in planned.deposits))
+    custody = state.custody_at(planned.height, rules)
+    gifts = tuple(_gift_input(state, one, rules) for one in planned.gifts)
+    inputs = (*_vault_input(state, rules), *(prepared[one.outpoint] for one in planned.deposits), *gifts)
     if planned.path is Path.KEY and (bare := [one for one in inputs if not one.custody.signers.group_key]):
         raise NoGroupKey("common key", f"none in epoch {bare[0].custody.epoch}", "one, for the key path")
     witnesses = [_blank(one, planned.path) for one in inputs]
@@ -230,14 +251,15 @@ def _bill(state: PegState, planned: Round, prepared: Mapping[Outpoint, SigningIn
         _VERSION, tuple(Input(one.outpoint.txid, one.outpoint.index, b"", 0) for one in inputs), outputs, 0
     )
     vsize = vsize_of(_with_witnesses(blank, witnesses))
-    swept = [weight_of_spend(witness) for witness in witnesses[len(inputs) - len(planned.deposits) :]]
-    anchor_weight = sum(map(_output_weight, anchored))
+    weights = [weight_of_spend(witness) for witness in witnesses]
+    swept = weights[len(inputs) - len(gifts) - len(planned.deposits) : len(inputs) - len(gifts)]
+    own_weight = sum(map(_output_weight, anchored)) + sum(weights[len(inputs) - len(gifts) :])
     payout_weights = [_output_weight(made) for made in paid]
-    shared = _cost(planned.rate, 4 * vsize - sum(swept) - sum(payout_weights) - anchor_weight)
+    shared = _cost(planned.rate, 4 * vsize - sum(swept) - sum(payout_weights) - own_weight)
     items = len(planned.deposits) + len(planned.payouts)
     share = -(-shared // items) if items else 0
     fee = _cost(planned.rate, 4 * vsize)
-    taken = state.vault_sats + sum(one.spent.output.sats for one in planned.deposits)
+    taken = sum(one.coin.sats for one in inputs)
     return _Bill(
         inputs,
         outputs,
@@ -245,7 +267,7 @@ def _bill(state: PegState, planned: Round, prepared: Mapping[Outpoint, SigningIn
         fee,
         _cost(planned.rate, max(swept)) + share if swept else 0,
         tuple(_cost(planned.rate, weight) + share for weight in payout_weights),
-        _cost(planned.rate, anchor_weight) + (0 if items else shared),
+        _cost(planned.rate, own_weight) + (0 if items else shared),
         taken - fee - sum(made.sats for made in paid),
     )
 
@@ -262,8 +284,8 @@ def _check_bill(state: PegState, planned: Round, bill: _Bill, rules: PegRules) -
     for withdrawal, cost in zip(planned.payouts, bill.payouts, strict=True):
         if cost > withdrawal.max_fee:
             raise FeeAboveCap(f"payout {withdrawal.number}", cost, f"at most {withdrawal.max_fee} sats")
-    if bill.anchor > state.surplus_sats:
-        raise SurplusTooSmall(state.surplus_sats, bill.anchor)
+    if bill.surplus > (there := _surplus(state, planned)):
+        raise SurplusTooSmall(there, bill.surplus)
     if bill.left < rules.min_vault_sats:
         raise WithdrawalInvalid("what stays in the vault", bill.left, f"at least {rules.min_vault_sats} sats")
 
@@ -274,31 +296,51 @@ def _keep_what_fits(state: PegState, planned: Round, bill: _Bill, rules: PegRule
         one for one in planned.deposits if bill.charge <= one.binding.max_fee and bill.charge < one.spent.output.sats
     )
     payouts = tuple(one for one, cost in zip(planned.payouts, bill.payouts, strict=True) if cost <= one.max_fee)
-    anchor = planned.anchor if bill.anchor <= state.surplus_sats else None
+    can_pay = bill.surplus <= _surplus(state, planned)
+    anchor = planned.anchor if can_pay else None
+    gifts = planned.gifts if can_pay or planned.anchor else ()
     if len(payouts) == len(planned.payouts) and bill.left < rules.min_vault_sats:
-        payouts = payouts[:-1]
-        anchor = anchor if planned.payouts else None
-        deposits = deposits if planned.payouts or planned.anchor else ()
-    return replace(planned, deposits=deposits, payouts=payouts, anchor=anchor)
+        anchor = anchor if payouts else None
+        deposits = deposits if payouts or planned.anchor else ()
+        payouts = _affordable(payouts, bill.left + sum(one.sats for one in payouts) - rules.min_vault_sats)
+    return replace(planned, deposits=deposits, payouts=payouts, anchor=anchor, gifts=gifts)
+
+
+def _surplus(state: PegState, planned: Round) -> int:
+    """What anchors and gifts may cost; while more is owed than is there, gifts pay for themselves alone."""
+    return max(0, state.surplus_sats) + sum(one.sats for one in planned.gifts)
+
+
+def _affordable(payouts: tuple[Withdrawal, ...], sats: int) -> tuple[Withdrawal, ...]:
+    """In their order, each that what is left pays: one that is too large holds up no other."""
+    chosen: list[Withdrawal] = []
+    for one in payouts:
+        if one.sats <= sats:
+            sats -= one.sats
+            chosen.append(one)
+    return tuple(chosen)
 
 
 def _check_not_empty(state: PegState, planned: Round) -> None:
-    if not (planned.deposits or (state.vault and (planned.payouts or planned.anchor))):
-        raise NothingToDo("no deposit, no payout and no anchor that can be paid for, or no vault to do it from")
+    if not (planned.deposits or (state.vault and (planned.payouts or planned.anchor or planned.gifts))):
+        raise NothingToDo(
+            "no deposit, no payout, no gift and no anchor that can be paid for, or no vault to do it from"
+        )
 
 
 def _check_named(state: PegState, planned: Round, rules: PegRules) -> None:
     outpoints, numbers = [one.outpoint for one in planned.deposits], [one.number for one in planned.payouts]
-    if outpoints != sorted(set(outpoints)) or numbers != sorted(set(numbers)):
+    gifts = [one.outpoint for one in planned.gifts]
+    if outpoints != sorted(set(outpoints)) or gifts != sorted(set(gifts)) or numbers != sorted(set(numbers)):
         raise UnknownWithdrawal("order of the round", "another", "deposits by outpoint, payouts by number, none twice")
-    if len(outpoints) > rules.max_sweeps or len(numbers) > rules.max_payouts:
+    if max(len(outpoints), len(gifts)) > rules.max_sweeps or len(numbers) > rules.max_payouts:
         raise UnknownWithdrawal("size of the round", (len(outpoints), len(numbers)), "within its bounds")
     for one in planned.payouts:
-        known = state.find_withdrawal(one.number)
+        known = state.find_withdrawal(one.number) if state.vault else None
         if known is None or replace(known, refused_at=0) != replace(one, refused_at=0):
             raise UnknownWithdrawal("payout", one.number, "one that is queued")
     if (anchor := planned.anchor) is not None:
-        epoch, height = state.custody_at(planned.height).epoch, state.vault.anchor_height if state.vault else 0
+        epoch, height = state.custody_at(planned.height, rules).epoch, state.vault.anchor_height if state.vault else 0
         if anchor.epoch != epoch or anchor.height < height:
             raise AnchorMismatch("anchor", (anchor.epoch, anchor.height), f"epoch {epoch}, height from {height}")
 
@@ -335,6 +377,12 @@ def _vault_input(state: PegState, rules: PegRules) -> tuple[SigningInput, ...]:
     custody = state.custodies[vault.epoch]
     output = vault_output(custody, rules)
     return (SigningInput(Outpoint(vault.txid, 0), Output(vault.sats, output.script), output, custody),)
+
+
+def _gift_input(state: PegState, one: Gift, rules: PegRules) -> SigningInput:
+    custody = state.custodies[one.epoch]
+    output = vault_output(custody, rules)
+    return SigningInput(one.outpoint, Output(one.sats, output.script), output, custody)
 
 
 def _leaf(one: SigningInput, path: Path) -> Leaf | None:

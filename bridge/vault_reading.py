@@ -67,7 +67,7 @@ def _read(state: PegState, proven: ProvenTransaction, rules: PegRules) -> VaultR
     except NoVaultTransaction as error:
         raise VaultSpendRefused("sequence", str(error)) from error
     anchor = _read_anchor(transaction, epoch, 0 if vault is None else vault.anchor_height)
-    paid = _read_payouts(state.queue, transaction.outputs[1 if anchor is None else 2 :])
+    paid = _read_payouts(state.queue if vault else (), transaction.outputs[1 if anchor is None else 2 :])
     ours = [vault_output(custody, rules).script for custody in state.custodies]
     sweeps, given = [], 0
     for outpoint, spent in spent_by_outpoint(proven).items():
@@ -96,9 +96,7 @@ def _check_first(claims: dict[Outpoint, Claim], places: list[Outpoint]) -> None:
 
 
 def _read_epoch(state: PegState, transaction: Transaction, height: int, rules: PegRules) -> int:
-    allowed = [state.custody]
-    if (later := state.custody_at(height)) != state.custody:
-        allowed.append(later)
+    allowed = state.may_hold(height)
     script = transaction.outputs[0].script
     for custody in allowed:
         if script == vault_output(custody, rules).script:
