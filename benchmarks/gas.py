@@ -22,10 +22,10 @@ from chain.engine import AccountOverride, BlockEnvironment, CallMessage, StateCa
 from docs.examples.digits import model
 from pouw import ticket
 from pouw.graph_encoding import compute_graph_id, encode, encode_top_layer
-from pouw.hypergraph import Hypergraph, Operator, Port, Subgraph, SubgraphInput, SubgraphOutput
+from pouw.hypergraph import Hypergraph, Operator, Port, Subgraph, SubgraphInput, SubgraphOutput, Symbol
 from pouw.operators.rules import RULE_BY_NAME
 from pouw.operators.types import Tensor, TensorType
-from pouw.trace import INT16, INT32
+from pouw.trace import INT8, INT16, INT32
 from precompiles import registry
 from precompiles.calls import (
     encode_element_call,
@@ -35,7 +35,7 @@ from precompiles.calls import (
     encode_run_graph_call,
     encode_ticket_call,
 )
-from precompiles.registry import PRECOMPILES
+from precompiles.registry import PRECOMPILES, name_of
 
 SPEC = Path(__file__).resolve().parents[1] / "docs" / "spec" / "precompiles.md"
 ENVIRONMENT = BlockEnvironment(
@@ -191,6 +191,7 @@ def operator_inputs(m: int, n: int, k: int) -> Iterator[tuple[str, tuple[Tensor,
         yield "l2_normalize", (row,), ()
     yield from decoder_inputs(m, n, k)
     yield from vision_inputs(m, n, k)
+    yield from scene_inputs(min(m, 4000), min(n, 4000), k)
 
 
 def decoder_inputs(m: int, n: int, k: int) -> Iterator[tuple[str, tuple[Tensor, ...], tuple[int, ...]]]:
@@ -228,6 +229,32 @@ def vision_inputs(m: int, n: int, k: int) -> Iterator[tuple[str, tuple[Tensor, .
             yield "patches", (full(np.int8, m, n, 1),), (size, max(1, size // 2), 1)
             yield "max_pool", (image,), (size, size)
             yield "average_pool", (image,), (size, 1)
+
+
+def scene_inputs(m: int, n: int, k: int) -> Iterator[tuple[str, tuple[Tensor, ...], tuple[int, ...]]]:
+    """A frame of m x n pixels under k triangles, all of which cover all of it."""
+    view = np.array([5, 9, 1 << 20, 77, 99, 4096, 4096], np.int32)
+    sines, matrix = full(np.int32, 4096) >> 15, full(np.int32, 4, 4) >> 2
+    corner = [4095, 2**19, -(2**19)]
+    screen = np.array([[-(2**19), -corner[1], 9, 7], [-(2**19), corner[1], 77, 9], [corner[1], 0, 5, 2**26]], np.int32)
+    triangles = np.tile(np.array([[0, 1, 2]], np.int32), (k, 1))
+    rows, columns = np.arange(m, dtype=np.int16), np.arange(n, dtype=np.int16)
+    keys = np.full((m, n), 5 << 24, np.int64)
+    weights = full(np.int32, m, n, 3) & ((1 << 18) - 1)
+    materials = np.array([[0, 2, 2, 256, 255, 254]] * k, np.int32)
+    normals, light = full(np.int32, m, n, 3) >> 16, np.array([2**15, 2**15, -(2**15)], np.int32)
+    yield "orbit", (view, sines), ()
+    yield "light_direction", (view, sines), ()
+    yield "matrix_product", (matrix, matrix), ()
+    yield "transform_vertices", (matrix, full(np.int32, m * n, 3) >> 3), ()
+    yield "project", (np.abs(full(np.int32, m * n, 4) >> 1), view), ()
+    yield "rasterize", (screen, triangles, rows, columns), (8, 8, 0)
+    yield "surface_weights", (keys, screen, triangles, rows, columns), (8, 8)
+    yield "interpolate", (keys, weights, triangles, full(np.int32, 3, min(k, 64))), ()
+    places, texels = full(np.int32, m, n, 2), full(np.uint8, 4, 3)
+    yield "sample_texture", (keys, places, np.zeros(k, np.int32), materials[: 2**16], texels), (1,)
+    sky = np.array([[0, 255, 9], [255, 0, 7]], np.uint8)
+    yield "shade", (keys, full(np.uint8, m, n, 3), normals, light, sky, rows, view), (1024, 1024)
 
 
 def operators() -> Iterator[Case]:
@@ -312,11 +339,54 @@ def graphs() -> Iterator[Case]:
         yield Case(f"{count} x {name} [{width}], unpaid", registry.RUN_GRAPH, data, upfront + 1)
 
 
+def graph_files() -> Iterator[Case]:
+    """What costs most to check for a word: short operators, short names, a graph of nothing else than itself."""
+    row, image = TensorType(INT16, ("S",)), TensorType(INT16, ("S", 4))
+    for name, count, arity, given, made in (
+        ("rectify", 1, 1, row, row),
+        ("rectify", 3900, 1, row, row),
+        ("l2_normalize", 3900, 1, TensorType(INT32, (4,)), TensorType(INT16, (4,))),
+        ("add", 3900, 2, image, TensorType(INT32, ("S", 4))),
+        ("matmul", 3900, 2, TensorType(INT8, (4, 32)), TensorType(INT32, (4, 4))),
+    ):
+        attributes = (0,) if name == "matmul" else ()
+        label = "a" * max(1, 33 - (10 + 5 * (arity - 1) + 8 * len(attributes)))  # 32 bytes for each
+        step = Operator(RULE_BY_NAME[name], label, (SubgraphInput(0),) * arity, attributes)
+        part = Subgraph("s", ("x",), (SubgraphOutput(Port("y", made), count - 1),), (step,) * count)
+        graph = Hypergraph("g", (Symbol("S", 1, 4),), (Port("x", given),), ("y",), (part,))
+        yield Case(f"{count} x {name}", registry.GRAPH_FACTS, encode(graph))
+    for parts, inputs, outputs in ((128, 64, 1), (30, 64, 20), (200, 1, 1)):
+        yield Case(
+            f"{parts} subgraphs, {inputs} to {outputs}", registry.GRAPH_FACTS, encode(named(parts, inputs, outputs))
+        )
+    for path in sorted((SPEC.parents[2] / "genesis" / "graphs").glob("*.graph")):
+        yield Case(path.stem, registry.GRAPH_FACTS, path.read_bytes())
+    yield Case("nothing", registry.GRAPH_FACTS, b"", PRECOMPILES_BY_ADDRESS[registry.GRAPH_FACTS][2])
+
+
+def named(parts: int, inputs: int, outputs: int) -> Hypergraph:
+    """A graph that is names, mostly."""
+    kind = TensorType(INT16, (2,))
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789_."
+    names = ("".join(letters[number // 38**place % 38] for place in range(3)) for number in range(38**3))
+    step = (Operator(RULE_BY_NAME["rectify"], "a", (SubgraphInput(0),), ()),)
+    subgraphs = tuple(
+        Subgraph(
+            next(names),
+            ("X",) * inputs,
+            tuple(SubgraphOutput(Port(next(names), kind), 0) for _ in range(outputs)),
+            step,
+        )
+        for _ in range(parts)
+    )
+    return Hypergraph("g", (), (Port("X", kind),), (subgraphs[0].outputs[0].port.name,), subgraphs)
+
+
 def prices() -> str:
     """Return what the registry says."""
     lines = ["| call | base | per word |", "|---|--:|--:|"]
-    for _, name, base, rates in PRECOMPILES:
-        lines.append(f"| `{name}` | {base:,} | {rates if isinstance(rates, int) else rates[0]} |")
+    words = ((entry, entry[3] if isinstance(entry[3], int) else entry[3][0]) for entry in PRECOMPILES)
+    lines += [f"| `{name_of(entry)}` | {entry[2]:,} | {word:,} |" for entry, word in words]
     by_rate: dict[int, list[str]] = {}
     for name, rate in registry.OPERATOR_RATES.items():
         by_rate.setdefault(rate, []).append(f"`{name}`")
@@ -325,7 +395,8 @@ def prices() -> str:
     return "\n".join(lines)
 
 
-NAMES = {entry[0]: entry[1] for entry in PRECOMPILES}
+NAMES = {entry[0]: name_of(entry) for entry in PRECOMPILES}
+PRECOMPILES_BY_ADDRESS = {entry[0]: entry for entry in PRECOMPILES}
 
 
 def table(limit: float, rows: list[Measured]) -> str:
@@ -345,7 +416,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="calls whose name holds this")
     arguments = parser.parse_args()
     before = [measure(case) for case in ethereum()]
-    cases = (case for make in (openings, operators, elements, tickets, graphs) for case in make())
+    cases = (case for make in (openings, operators, elements, tickets, graphs, graph_files) for case in make())
     rows = [measure(case) for case in cases if arguments.only in f"{NAMES[case.address]} {case.name}"]
     again = (measure(case) for case in ethereum())
     best = (min(pair, key=lambda row: row.ns) for pair in zip(before, again, strict=True))

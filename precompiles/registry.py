@@ -58,6 +58,16 @@ OPERATOR_RATES: Final[Mapping[str, int]] = {
     "concat_rows": 8192,
     "slice_rows": 8192,
     "reshape": 8192,
+    "orbit": 32_768,
+    "light_direction": 32_768,
+    "matrix_product": 4096,
+    "transform_vertices": 1024,
+    "project": 12_288,
+    "rasterize": 4096,
+    "surface_weights": 32_768,
+    "interpolate": 8192,
+    "sample_texture": 32_768,
+    "shade": 32_768,
 }
 """Gas per 1,024 units: multiply-accumulates where an operator has them, else elements."""
 
@@ -83,8 +93,8 @@ PRECOMPILES: Final[tuple[Precompile, ...]] = (
     (TICKET, "ticket", 6000, 56),
     # A small graph with its constants and inputs -> the outputs' bytes.
     (RUN_GRAPH, "run_graph", 28_000, rates_of(24)),
-    # A graph file -> what GraphRegistry keeps of it. The price is of Python.
-    (GRAPH_FACTS, graph_facts, 40_000, 6000),
+    # A graph file -> what GraphRegistry keeps of it. The base price is of entering Python beside a busy thread.
+    (GRAPH_FACTS, graph_facts, 200_000, 6000),
 )
 """Those that answer the same in every block; `precompiles_for` adds the others."""
 

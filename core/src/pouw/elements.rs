@@ -13,6 +13,7 @@ mod decoder;
 mod encoder;
 mod graph;
 mod opening;
+mod scene;
 mod ticket;
 mod vision;
 
@@ -281,10 +282,15 @@ pub type Read<'r> = dyn FnMut(usize, Window) -> Option<Cow<'r, [i64]>> + 'r;
 
 pub type Whole = fn(&[&Tensor], &[i64]) -> Option<Vec<u8>>;
 
+/// Refuses values that no element may read, but the definition refuses.
+pub type Check = fn(&[&Type], &[Vec<i64>]) -> Option<()>;
+
 pub enum Compute {
     Whole(Whole),
     /// Element by element: where they share no work.
     ByElement,
+    /// Element by element, once all values are checked.
+    Checked(Check),
 }
 
 /// One operator, as in `pouw/operators/rule.py`.
@@ -298,23 +304,26 @@ pub struct Rule {
     pub work: fn(&[&Type], &[i64]) -> u64,
     /// The whole output; None where a value does not fit.
     pub compute: Compute,
-    /// One element of the output from what it reads: every tensor once, in order.
+    /// One element of the output from the windows that it reads, in an order that is part of the rule.
     pub element: fn(&[&Type], &[i64], usize, &mut Read) -> Option<i64>,
 }
 
 impl Rule {
     pub fn of(code: u8) -> Option<&'static Rule> {
-        let families = [encoder::RULES, decoder::RULES, vision::RULES];
+        let families = [encoder::RULES, decoder::RULES, vision::RULES, scene::RULES];
         let mut rules = families.into_iter().flatten();
         rules.find(|rule| rule.code == code)
     }
 
     /// Bytes of the output.
     pub fn run(&self, tensors: &[&Tensor], attributes: &[i64]) -> Option<Vec<u8>> {
-        let by_element = || {
+        let by_element = |check: Option<Check>| {
             let types: Vec<&Type> = tensors.iter().map(|tensor| &tensor.of).collect();
             let output = self.output_type(&types, attributes)?;
             let values: Vec<Vec<i64>> = tensors.iter().map(|tensor| tensor.values()).collect();
+            if let Some(check) = check {
+                check(&types, &values)?;
+            }
             let mut read = |tensor: usize, window: Window| {
                 if window.count == 1 && window.rows == 1 {
                     let end = window.start.checked_add(window.run)?;
@@ -335,7 +344,8 @@ impl Rule {
         };
         match self.compute {
             Compute::Whole(compute) => compute(tensors, attributes),
-            Compute::ByElement => by_element(),
+            Compute::ByElement => by_element(None),
+            Compute::Checked(check) => by_element(Some(check)),
         }
     }
 
@@ -453,7 +463,7 @@ impl Place {
     }
 }
 
-/// One element from the bytes of its windows, one behind the other -> int256.
+/// One element from the bytes of its windows, one behind the other in the order of reading -> int256.
 fn element(input: &[u8]) -> Option<Plan<'_>> {
     if input.len() > BYTES_MAX {
         return None;
