@@ -107,12 +107,30 @@ def ask(
         graph,
         question.data,
         list(question.symbols),
-        _deadline(client, graph, question.symbols),
+        deadline_of(client, graph, question.symbols),
         question.provider or bytes(20),
     )
     receipt = client.send_transaction(account, ADDRESSES["JobMarket"], call, question.fee)
-    job = _job_of(receipt)
+    job = job_of(receipt)
     say(f"job {job} is in block {int(receipt['blockNumber'], 16)}; waiting for the answer")
+    return follow(client, job, question, until_final=until_final, timeout_s=deadline - time.monotonic(), say=say)
+
+
+def follow(
+    client: RpcClient,
+    job: int,
+    question: Question,
+    *,
+    until_final: bool = False,
+    timeout_s: float = 300.0,
+    say: Say = lambda _: None,
+) -> Answer:
+    """Wait for the answer of a job that is in a block, whoever requested it, and read it.
+
+    Raises:
+        JobError: no answer in time.
+    """
+    deadline = time.monotonic() + timeout_s
     found = _wait(client, job, _ANSWERED, deadline)
     if until_final:
         say(f"job {job} is claimed; waiting until it is final")
@@ -127,22 +145,31 @@ def ask(
 
 
 def find_graph(client: RpcClient, name: str) -> bytes:
-    """Id of a registered graph.
+    """Id of a registered graph: that of the file on this machine, for names on a chain are anyone's to take.
 
     Raises:
-        JobError: there is none of that name; names those that are.
+        UnknownGraph: it is not on this machine.
+        JobError: it is not registered; names those that are.
     """
-    names = graphs_on_chain(client)
-    if name not in names:
-        raise JobError(f"no graph {name!r} on this chain; registered: {', '.join(names) or 'none'}")
-    return names[name]
+    from hyperdust.graph import read_graph  # noqa: PLC0415  # loads the graph's description
+    from pouw.graph_encoding import compute_graph_id, encode_top_layer  # noqa: PLC0415
+
+    identity = compute_graph_id(encode_top_layer(read_graph(name)))
+    if not _view(client, "GraphRegistry", "is_registered", identity)[0]:
+        names = ", ".join(graphs_on_chain(client)) or "none"
+        register = f"`hyperdust graph register --graph {name}` puts it there"
+        raise JobError(f"no graph {name!r} on this chain: {register}; registered: {names}")
+    return identity
 
 
 def graphs_on_chain(client: RpcClient) -> dict[str, bytes]:
-    """Names and ids in the registry."""
+    """Names and ids in the registry; of several with one name the first."""
     (count,) = _view(client, "GraphRegistry", "graph_count")
     ids = [_view(client, "GraphRegistry", "graph_at", index)[0] for index in range(count)]
-    return {_view(client, "GraphRegistry", "name_of", graph)[0]: graph for graph in ids}
+    names: dict[str, bytes] = {}
+    for graph in ids:
+        names.setdefault(_view(client, "GraphRegistry", "name_of", graph)[0], graph)
+    return names
 
 
 def show_output(output: Any, values: int = 6) -> str:
@@ -177,7 +204,8 @@ def _view(client: RpcClient, contract: str, function: str, *args: object) -> tup
     return decode_output(contract, function, client.view(ADDRESSES[contract], encode_call(contract, function, *args)))
 
 
-def _deadline(client: RpcClient, graph: bytes, symbols: tuple[int, ...]) -> int:
+def deadline_of(client: RpcClient, graph: bytes, symbols: tuple[int, ...]) -> int:
+    """A block by which a job with these symbols should be answered, within what JobMarket takes."""
     (longest,) = _view(client, "JobMarket", "max_deadline")
     (shortest,) = _view(client, "JobMarket", "shortest_deadline", graph, list(symbols))
     # Some blocks may pass before the request is in one.
@@ -185,7 +213,12 @@ def _deadline(client: RpcClient, graph: bytes, symbols: tuple[int, ...]) -> int:
     return client.quantity("eth_blockNumber") + blocks
 
 
-def _job_of(receipt: Mapping[str, Any]) -> int:
+def job_of(receipt: Mapping[str, Any]) -> int:
+    """Number of the job that a transaction requested.
+
+    Raises:
+        JobError: it requested none.
+    """
     topic = event_topic("JobMarket", "Requested")
     for log in receipt["logs"]:
         topics = [bytes.fromhex(word[2:]) for word in log["topics"]]

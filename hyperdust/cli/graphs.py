@@ -1,4 +1,4 @@
-"""Commands that need no chain: graph run, list, check, backends; and Ethereum's state tests."""
+"""Exact computations: graph run, list, check, compile, register, backends; and Ethereum's state tests."""
 # ruff: noqa: PLC0415  # heavy modules load inside commands, so that --help answers at once
 
 import json
@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from hyperdust.cli.options import Json, UsageFault, emit, group
+from hyperdust.cli.options import (
+    DEFAULT_RPC,
+    Json,
+    Key,
+    Keystore,
+    PasswordFile,
+    Rpc,
+    UsageFault,
+    emit,
+    group,
+    read_password,
+)
 
 Graph = Annotated[str, typer.Option("--graph", help="A graph's name (`hyperdust graph list`), or its folder.")]
 
@@ -19,6 +30,7 @@ def add_to(app: typer.Typer) -> None:
     graphs.command("list")(graph_list)
     graphs.command("check")(graph_check)
     graphs.command("compile")(graph_compile)
+    graphs.command("register")(graph_register)
     graphs.command("backends")(graph_backends)
     app.add_typer(graphs, name="graph")
     app.command()(statetest)
@@ -120,6 +132,62 @@ def graph_compile(
     with progress_bar() as tick:
         found = compile_source(Options(source, out, calibration, name, cast("Mining", mining)), tick)
     emit(found, as_json=as_json, text=report_table(found))
+
+
+def graph_register(
+    graph: Annotated[
+        str, typer.Option("--graph", help="A folder that `graph compile` wrote, a *.graph file, or a graph's name.")
+    ],
+    royalty: Annotated[
+        int | None,
+        typer.Option("--royalty-bps", min=0, max=1500, help="What you take of each job's fee, in 1/10,000; said once."),
+    ] = None,
+    parent: Annotated[
+        str | None, typer.Option("--parent", metavar="ID", help="Graph that it was made from: its owner gets his part.")
+    ] = None,
+    keystore: Keystore = None,
+    key: Key = None,
+    password_file: PasswordFile = None,
+    rpc: Rpc = DEFAULT_RPC,
+    as_json: Json = False,
+) -> None:
+    """Put a graph on the chain, as yours, so that anyone can ask it and serve it.
+
+    Its file is checked by every node; the constants stay with those who serve it. Takes two blocks.
+
+    Examples:
+      hyperdust graph register --graph ./bge --keystore me.json
+      hyperdust graph register --graph ./bge-tuned --parent 0x3f… --royalty-bps 300
+      hyperdust miner --graph ./bge --graph minilm --keystore miner.json
+    """
+    from hyperdust.graph import read_graph
+    from hyperdust.registration import Lineage, register
+    from hyperdust.rpc_client import RpcClient
+    from hyperdust.wallet import load_account
+
+    lineage = None
+    if royalty is not None or parent is not None:
+        lineage = Lineage(_graph_id(parent) if parent else bytes(32), royalty or 0)
+    structure = read_graph(graph)
+    with RpcClient(rpc) as client:
+        account = load_account(client.quantity("eth_chainId"), keystore, key, lambda: read_password(password_file))
+        found = register(client, account, structure, lineage)
+    emit(
+        found,
+        as_json=as_json,
+        text=f"{found['name']}  {found['graph']}\nregistered by {found['owner']}: {found['bytes']:,} bytes, "
+        f"{found['gas']:,} gas\nserve it: hyperdust miner --graph {graph}",
+    )
+
+
+def _graph_id(text: str) -> bytes:
+    try:
+        identity = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        identity = b""
+    if len(identity) != 32:
+        raise UsageFault(f"--parent {text}: the id of a graph is 0x and 64 hex digits (`hyperdust graph list`)")
+    return identity
 
 
 def graph_backends(as_json: Json = False) -> None:

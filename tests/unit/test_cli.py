@@ -20,8 +20,8 @@ COMMANDS = dict(leaves(build_app()))
 def test_the_commands_of_the_interface_are_there():
     wanted = {
         ("devnet",), ("node",), ("miner",), ("job", "ask"), ("graph", "run"), ("graph", "list"), ("graph", "check"),
-        ("graph", "backends"), ("wallet", "new"), ("wallet", "list"), ("wallet", "send"), ("wallet", "balance"),
-        ("status",), ("doctor",), ("statetest",), ("bridge", "audit"),
+        ("graph", "register"), ("graph", "backends"), ("wallet", "new"), ("wallet", "list"), ("wallet", "send"),
+        ("wallet", "balance"), ("status",), ("doctor",), ("statetest",), ("bridge", "audit"),
     }  # fmt: skip
     assert wanted <= set(COMMANDS)
 
