@@ -176,10 +176,14 @@ class OwnTrace:
         Raises:
             Outside
         """
+        pieces = [self.named(earlier, name) for earlier in range(step + 1)]
+        return np.concatenate(pieces, axis=self.history_axis(name))
+
+    def history_axis(self, name: str) -> int:
+        """Return the dimension along which a tensor's steps are joined."""
         types = input_types(self.graph)
         types.update({output.port.name: output.port.type for part in self.graph.subgraphs for output in part.outputs})
-        pieces = [self.named(earlier, name) for earlier in range(step + 1)]
-        return np.concatenate(pieces, axis=history_axis(name, types[name]))
+        return history_axis(name, types[name])
 
     def inside(self, step: int, subgraph: int) -> Inside:
         """Return what is inside a subgraph: computed again, up to an operator that refuses a value.

@@ -201,3 +201,16 @@ def opening_of_leaf(size_bytes: int, index: int, data: bytes, siblings: Sequence
             (left if place & 1 else right).append(rest.pop(0))
         place, count = place >> 1, (count + 1) >> 1
     return Opening(index, data, b"".join((*reversed(left), *right)))
+
+
+def merge_spans(spans: Sequence[tuple[int, int]], size_bytes: int) -> list[tuple[int, int]]:
+    """Join ranges [first, end) of chunks where that is shorter: the chunks between cost less than their siblings."""
+    ordered = sorted(set(spans))
+    merged = ordered[:1]
+    for first, end in ordered[1:]:
+        apart = hyperdust_core.siblings_size(size_bytes, first, end - first) + 12
+        if first <= merged[-1][1] or (first - merged[-1][1]) * LEAF_BYTES < apart:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((first, end))
+    return merged

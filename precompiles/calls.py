@@ -7,8 +7,9 @@ tensor roots commit to: row-major, little-endian. Layouts: docs/spec/precompiles
 from collections.abc import Sequence
 
 import numpy as np
-from hyperdust_core import open_range, siblings_size
+from hyperdust_core import open_range
 
+from pouw.fraud_tensor import merge_spans
 from pouw.operators.elements import element_inputs, element_windows
 from pouw.operators.rule import OperatorRule
 from pouw.operators.types import Tensor
@@ -75,19 +76,6 @@ def encode_proven_element_call(
         parts.append(len(spans).to_bytes(2, "big"))
         parts += [encode_opening(data, first, end - first) for first, end in spans]
     return b"".join(parts)
-
-
-def merge_spans(spans: Sequence[tuple[int, int]], size_bytes: int) -> list[tuple[int, int]]:
-    """Join ranges [first, end) of chunks where that is shorter: the chunks between cost less than their siblings."""
-    ordered = sorted(set(spans))
-    merged = ordered[:1]
-    for first, end in ordered[1:]:
-        apart = siblings_size(size_bytes, first, end - first) + 12
-        if first <= merged[-1][1] or (first - merged[-1][1]) * LEAF_BYTES < apart:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((first, end))
-    return merged
 
 
 def encode_run_graph_call(
