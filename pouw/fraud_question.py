@@ -69,6 +69,10 @@ def check_question(facts: Facts, demand: bytes) -> Asked:
     Raises:
         NotGuilty and its kinds, and what `decode_top_layer` raises (all `Invalid`).
     """
+    return _read(facts, demand)[0]
+
+
+def _read(facts: Facts, demand: bytes) -> tuple[Asked, Committed]:
     if len(demand) > DEMAND_BYTES_MAX:
         raise EvidenceMalformed("demand", f"{len(demand)} bytes, at most {DEMAND_BYTES_MAX}")
     question = Question.decode(demand)
@@ -82,7 +86,7 @@ def check_question(facts: Facts, demand: bytes) -> Asked:
         target, size_bytes = _node(question, target, Form.decode(form), value, siblings)
     elif form or value or siblings:
         raise EvidenceMalformed("demand", f"a tensor's tree for {question.kind.name}")
-    return Asked(question, target, committed.list_hash(), size_bytes)
+    return Asked(question, target, committed.list_hash(), size_bytes), committed
 
 
 def check_answer(facts: Facts, demand: bytes, data: bytes) -> Asked:
@@ -91,14 +95,12 @@ def check_answer(facts: Facts, demand: bytes, data: bytes) -> Asked:
     Raises:
         NotCommitted: it does not lead to the commitment. NotGuilty and its kinds otherwise, as `check_question`.
     """
-    asked = check_question(facts, demand)
+    asked, committed = _read(facts, demand)
     if len(data) > ANSWER_BYTES_MAX:
         raise EvidenceMalformed("answer", f"{len(data)} bytes, at most {ANSWER_BYTES_MAX}")
     check_data(asked, data)
     if asked.question.kind is not QuestionKind.OPERATOR_ROOTS:
         return Asked(asked.question, asked.target, bytes(32), asked.size_bytes)
-    cursor = Cursor(demand, Question.SIZE_BYTES)
-    committed = check_path(facts, Path.read(cursor))
     check_list(committed, asked.question, split_roots(data, "operator list"))
     return Asked(asked.question, asked.target, keccak256(data))
 

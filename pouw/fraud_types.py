@@ -127,7 +127,7 @@ class Facts:
             raise EvidenceMalformed("facts", f"{len(data)} bytes, not {FACTS_BYTES}")
         packed = int.from_bytes(data[128:], "big")
         count = packed >> 128
-        if count > SYMBOLS_MAX or packed & ((1 << 128) - 1) >> 32 * count:
+        if count > SYMBOLS_MAX or (packed & (1 << 128) - 1) >> (32 * count):
             raise EvidenceMalformed("facts", f"symbols {packed:#x}")
         symbols = tuple(packed >> 32 * place & 0xFFFFFFFF for place in range(count))
         return cls(data[:32], data[32:64], data[64:96], data[96:128], symbols)
