@@ -8,13 +8,13 @@ importer alone refuses branches below what is final. Spec: docs/spec/finality.md
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
 from google.protobuf.message import DecodeError
 
-from chain.errors import HyperdustError, Invalid, NodeFault, NotYet
-from chain.params import ChainParams, FinalityParams
+from chain.errors import HyperdustError, Invalid, NotYet
+from chain.params import ChainParams
 from consensus.errors import UnknownCheckpoint, UnknownVoter, VoteTooLate
 from consensus.finality import (
     VOTE_BYTES,
@@ -26,7 +26,6 @@ from consensus.finality import (
     check_form,
     check_on_chain,
     committee_end,
-    compute_committee,
     compute_finality,
     decode_vote,
     find_conflict,
@@ -34,6 +33,7 @@ from consensus.finality import (
     recover_voter,
 )
 from hyperdust.node.importer import Imported, Importer, Outcome
+from hyperdust.node.settled import FollowedSnapshot, Remembered
 from hyperdust.node.store import ChainSnapshot, Store
 from hyperdust.proto import work_pb2 as messages
 
@@ -44,77 +44,8 @@ MAX_WAITING: Final = 4_096  # votes whose target is not on the chain that is fol
 MAX_OF_VOTER: Final = 4  # such votes of one voter; also its votes for one target height, of which an honest one has one
 MAX_EVIDENCE: Final = 1_024  # voters, one pair of votes each
 _SETTLE_SHARE: Final = 8  # a checkpoint is voted for once an eighth of an epoch lies on top: forks at the tip are over
-_COMMITTEES: Final = 2 * MAX_EPOCHS  # no choice of links makes the node count one twice
 _VOTE_KEY: Final = b"V"
 _EVIDENCE_KEY: Final = b"E"
-
-
-class Anchors(Protocol):
-    """What Bitcoin says of final checkpoints, where the chain is anchored there."""
-
-    def safe(self, snapshot: ChainSnapshot) -> Checkpoint:
-        """The last that an anchor with one confirmation names."""
-
-    def finalized(self, snapshot: ChainSnapshot) -> Checkpoint:
-        """The last that an anchor deep enough names."""
-
-
-@dataclass(frozen=True, slots=True)
-class SettledBlocks:
-    """The blocks that `safe` and `finalized` mean in JSON-RPC: anchored where there are anchors, else voted."""
-
-    snapshot: ChainSnapshot
-    anchors: Anchors | None = None
-
-    def safe(self) -> Checkpoint:
-        """Anchored once; without anchors the last justified checkpoint."""
-        if self.anchors is not None:
-            return self.anchors.safe(self.snapshot)
-        return self.snapshot.finality.highest(FollowedSnapshot(self.snapshot))
-
-    def finalized(self) -> Checkpoint:
-        """Anchored deeply; without anchors the last final checkpoint."""
-        if self.anchors is not None:
-            return self.anchors.finalized(self.snapshot)
-        return self.snapshot.finality.final
-
-
-class FollowedSnapshot:
-    """The canonical chain of one snapshot, as the rules of finality see it. Committees are kept between snapshots."""
-
-    def __init__(
-        self,
-        snapshot: ChainSnapshot,
-        params: FinalityParams | None = None,
-        committees: OrderedDict[bytes, Committee] | None = None,
-    ) -> None:
-        self._snapshot = snapshot
-        self._params = params or FinalityParams()
-        self._committees: OrderedDict[bytes, Committee] = OrderedDict() if committees is None else committees
-
-    def hash_at(self, number: int) -> bytes | None:
-        """Hash of the canonical block at a height."""
-        return self._snapshot.canonical_hash(number)
-
-    def committee_at(self, end: int) -> Committee:
-        """The committee of the window that ends at a height; the last ones are kept by the window's last block."""
-        key = self._hash(max(end, 0)) + end.to_bytes(8, "big", signed=True)
-        committee = self._committees.get(key)
-        if committee is None:
-            committee = compute_committee(end, self._coinbase_at, self._params)
-            self._committees[key] = committee
-            while len(self._committees) > _COMMITTEES:
-                self._committees.popitem(last=False)
-        return committee
-
-    def _coinbase_at(self, number: int) -> bytes:
-        return self._snapshot.require_header(self._hash(number)).coinbase
-
-    def _hash(self, number: int) -> bytes:
-        found = self._snapshot.canonical_hash(number)
-        if found is None:
-            raise NodeFault(f"no block at height {number}, below the head")
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +93,7 @@ class Votes:
         self._store = store
         self._importer = importer
         self._lock = threading.RLock()
-        self._committees: OrderedDict[bytes, Committee] = OrderedDict()
+        self._remembered = Remembered()
         self._counted: dict[Vote, dict[bytes, bytes]] = {}
         """Link -> voter -> signature."""
         self._waiting: OrderedDict[tuple[bytes, Vote], bytes] = OrderedDict()
@@ -347,7 +278,7 @@ class Votes:
         return Vote(source, Checkpoint(number, target))
 
     def _chain(self, snapshot: ChainSnapshot) -> FollowedSnapshot:
-        return FollowedSnapshot(snapshot, self._rules, self._committees)
+        return FollowedSnapshot(snapshot, self._rules, self._remembered)
 
     def _load(self) -> None:
         for key, value in self._store.load_records(_VOTE_KEY):

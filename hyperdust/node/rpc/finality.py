@@ -4,7 +4,8 @@ from consensus.finality import Checkpoint
 from hyperdust.node.rpc import shapes
 from hyperdust.node.rpc.backend import Request
 from hyperdust.node.rpc.shapes import Json
-from hyperdust.node.votes import SettledBlocks, SignedVote
+from hyperdust.node.settled import SettledBlocks
+from hyperdust.node.votes import SignedVote
 
 
 def finality(request: Request) -> Json:

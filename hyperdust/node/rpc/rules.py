@@ -12,8 +12,8 @@ from chain.params import ChainParams
 from consensus import validation
 from consensus.headers import compute_base_fee
 from consensus.rewards import opening_call
+from hyperdust.node.settled import SettledBlocks
 from hyperdust.node.store import ChainSnapshot
-from hyperdust.node.votes import SettledBlocks
 from precompiles.registry import precompiles_for
 
 _MIN_BLOB_BASE_FEE: Final = 1  # EIP-4844

@@ -11,15 +11,19 @@ from typing import Any
 
 import pytest
 from eth_account import Account
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from chain.blocks import Block
 from consensus import errors
 from consensus.finality import Checkpoint, Vote, sign_vote
 from hyperdust.miner import votes as miner_votes
 from hyperdust.miner.votes import Protection, ProtectionFault, Voter
+from hyperdust.node import settled
 from hyperdust.node import votes as node_votes
 from hyperdust.node.importer import Outcome
-from hyperdust.node.votes import SettledBlocks, Votes
+from hyperdust.node.settled import FollowedSnapshot, SettledBlocks
+from hyperdust.node.votes import Votes
 from hyperdust.proto import work_pb2 as messages
 from tests.small_chain import MINER, OTHER_MINER, SmallChain
 from tests.unit.miner_harness import Context
@@ -287,6 +291,53 @@ def test_finality_that_was_not_written_follows_from_the_votes_that_were(chain: V
     assert chain.settled == (0, 0)
     Votes(chain.params, chain.store, chain.importer)
     assert chain.settled == (4, 0)
+
+
+# What safe and finalized mean
+
+
+class Anchored:
+    """Anchors that say a block each."""
+
+    def __init__(self, safe: Checkpoint, finalized: Checkpoint) -> None:
+        self._safe, self._finalized = safe, finalized
+
+    def safe(self, _snapshot: Any) -> Checkpoint:
+        return self._safe
+
+    def finalized(self, _snapshot: Any) -> Checkpoint:
+        return self._finalized
+
+
+def test_anchors_decide_where_there_are_any(chain: VoteChain) -> None:
+    chain.grow(9)
+    chain.cast(chain.link(0, 8))
+    blocks = SettledBlocks(chain.store.latest, Anchored(chain.at(4), chain.at(0)))
+    assert (blocks.safe(), blocks.finalized()) == (chain.at(4), chain.at(0))
+    assert SettledBlocks(chain.store.latest).safe() == chain.at(8)
+
+
+def test_what_is_remembered_is_bounded_and_changes_no_committee(
+    chain: VoteChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settled, "MAX_COMMITTEES", 2)
+    monkeypatch.setattr(settled, "_WINDOWS", 1)
+    chain.grow(30)
+    remembered = settled.Remembered()
+    rules = chain.params.finality
+    for end in (0, 4, 29, 8, 4, 16, 29, 30, 0):
+        fresh = FollowedSnapshot(chain.store.latest, rules).committee_at(end)
+        assert FollowedSnapshot(chain.store.latest, rules, remembered).committee_at(end) == fresh
+        assert len(remembered.committees) <= 2
+        assert len(remembered.coinbases) <= 2 * rules.committee_blocks
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=300))
+def test_random_bytes_get_a_verdict(chain: VoteChain, data: bytes) -> None:
+    verdict = chain.votes.submit_vote(data, Context())
+    assert not verdict.accepted
+    assert verdict.rule
 
 
 # What is asked of a coinbase
