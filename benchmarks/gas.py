@@ -18,6 +18,7 @@ import numpy as np
 from eth_keys.datatypes import PrivateKey
 from hyperdust_core import native_call
 
+from benchmarks import gas_bitcoin
 from chain.engine import AccountOverride, BlockEnvironment, CallMessage, StateCache, call, genesis_state
 from docs.examples.digits import model
 from pouw import ticket
@@ -37,6 +38,7 @@ from precompiles.calls import (
 )
 from precompiles.registry import PRECOMPILES, name_of
 
+TABLE = (*PRECOMPILES, *gas_bitcoin.CALLS)
 SPEC = Path(__file__).resolve().parents[1] / "docs" / "spec" / "precompiles.md"
 ENVIRONMENT = BlockEnvironment(
     chain_id=7, fork="Osaka", number=1, timestamp=1, coinbase=bytes(20), gas_limit=30_000_000, base_fee=0,
@@ -96,7 +98,7 @@ def run(address: bytes, data: bytes, count: int, gas: int | None) -> tuple[float
             ENVIRONMENT,
             message,
             lambda keys: [state.get(key) for key in keys],
-            precompiles=PRECOMPILES,
+            precompiles=TABLE,
             overrides={},
             cache=cache,
         )
@@ -131,9 +133,7 @@ def priced(case: Case) -> int:
     state = dict(writes)
     message = CallMessage(b"\x0a" * 20, LOOP, case.data, gas=TRANSACTION_GAS)
     tracer = '{"tracer": "callTracer"}'
-    result = call(
-        ENVIRONMENT, message, lambda keys: [state.get(key) for key in keys], precompiles=PRECOMPILES, trace=tracer
-    )
+    result = call(ENVIRONMENT, message, lambda keys: [state.get(key) for key in keys], precompiles=TABLE, trace=tracer)
     inner = json.loads(result.trace)["calls"][0]
     assert "error" not in inner, (case.name, inner["error"])
     return int(inner["gasUsed"], 16)
@@ -364,6 +364,11 @@ def graph_files() -> Iterator[Case]:
     yield Case("nothing", registry.GRAPH_FACTS, b"", PRECOMPILES_BY_ADDRESS[registry.GRAPH_FACTS][2])
 
 
+def bitcoin() -> Iterator[Case]:
+    for name, address, data, gas in gas_bitcoin.inputs():
+        yield Case(name, address, data, gas)
+
+
 def named(parts: int, inputs: int, outputs: int) -> Hypergraph:
     """A graph that is names, mostly."""
     kind = TensorType(INT16, (2,))
@@ -385,7 +390,7 @@ def named(parts: int, inputs: int, outputs: int) -> Hypergraph:
 def prices() -> str:
     """Return what the registry says."""
     lines = ["| call | base | per word |", "|---|--:|--:|"]
-    words = ((entry, entry[3] if isinstance(entry[3], int) else entry[3][0]) for entry in PRECOMPILES)
+    words = ((entry, entry[3] if isinstance(entry[3], int) else entry[3][0]) for entry in TABLE)
     lines += [f"| `{name_of(entry)}` | {entry[2]:,} | {word:,} |" for entry, word in words]
     by_rate: dict[int, list[str]] = {}
     for name, rate in registry.OPERATOR_RATES.items():
@@ -395,7 +400,7 @@ def prices() -> str:
     return "\n".join(lines)
 
 
-NAMES = {entry[0]: name_of(entry) for entry in PRECOMPILES}
+NAMES = {entry[0]: name_of(entry) for entry in TABLE}
 PRECOMPILES_BY_ADDRESS = {entry[0]: entry for entry in PRECOMPILES}
 
 
@@ -416,7 +421,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="calls whose name holds this")
     arguments = parser.parse_args()
     before = [measure(case) for case in ethereum()]
-    cases = (case for make in (openings, operators, elements, tickets, graphs, graph_files) for case in make())
+    cases = (case for make in (openings, operators, elements, tickets, graphs, graph_files, bitcoin) for case in make())
     rows = [measure(case) for case in cases if arguments.only in f"{NAMES[case.address]} {case.name}"]
     again = (measure(case) for case in ethereum())
     best = (min(pair, key=lambda row: row.ns) for pair in zip(before, again, strict=True))

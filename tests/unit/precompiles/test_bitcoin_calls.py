@@ -1,4 +1,4 @@
-"""Bitcoin as contracts see it: at or below the origin, on its branch, nothing else; through the engine, with its gas."""
+"""Bitcoin as contracts see it: at or below the origin, on its branch, nothing else; with its gas."""
 
 import hashlib
 
