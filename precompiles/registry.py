@@ -12,6 +12,7 @@ from chain.engine import Precompile
 from pouw.operators.rules import RULE_BY_NAME
 from precompiles.bitcoin import bitcoin_calls
 from precompiles.graph_facts import graph_facts
+from precompiles.judge import judge
 
 BLAKE3: Final = (0x4801).to_bytes(20, "big")
 OPENING: Final = (0x4802).to_bytes(20, "big")
@@ -20,6 +21,7 @@ ELEMENT: Final = (0x4804).to_bytes(20, "big")
 PROVEN_ELEMENT: Final = (0x4805).to_bytes(20, "big")
 TICKET: Final = (0x4806).to_bytes(20, "big")
 RUN_GRAPH: Final = (0x4807).to_bytes(20, "big")
+JUDGE: Final = (0x4808).to_bytes(20, "big")
 GRAPH_FACTS: Final = (0x4809).to_bytes(20, "big")
 
 OPERATOR_RATES: Final[Mapping[str, int]] = {
@@ -58,12 +60,12 @@ OPERATOR_RATES: Final[Mapping[str, int]] = {
     "concat_rows": 8192,
     "slice_rows": 8192,
     "reshape": 8192,
-    "orbit": 32_768,
-    "light_direction": 32_768,
+    "orbit": 16_384,
+    "light_direction": 16_384,
     "matrix_product": 4096,
-    "transform_vertices": 1024,
+    "transform_vertices": 1536,
     "project": 12_288,
-    "rasterize": 4096,
+    "rasterize": 1536,
     "surface_weights": 32_768,
     "interpolate": 8192,
     "sample_texture": 32_768,
@@ -93,6 +95,8 @@ PRECOMPILES: Final[tuple[Precompile, ...]] = (
     (TICKET, "ticket", 6000, 56),
     # A small graph with its constants and inputs -> the outputs' bytes.
     (RUN_GRAPH, "run_graph", 28_000, rates_of(24)),
+    # Evidence, a question or an answer about a job -> what it shows. Priced for the worst top layer, in Python.
+    (JUDGE, judge, 1_400_000, 1_600),
     # A graph file -> what GraphRegistry keeps of it. The base price is of entering Python beside a busy thread.
     (GRAPH_FACTS, graph_facts, 200_000, 6000),
 )
