@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import random
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -213,6 +214,24 @@ def test_votes_before_their_block_count_once_it_is_there(chain: VoteChain, other
     assert chain.settled == (4, 0)
     feed(chain, blocks[4:])
     assert chain.settled == (8, 4)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_blocks_and_votes_in_any_order_settle_the_same(chain: VoteChain, other: VoteChain, seed: int) -> None:
+    other.grow(17)
+    links = [(other.link(place, place + 4), voter) for place in (0, 4, 8, 12) for voter in (MINER, OTHER_MINER)]
+    blocks = blocks_of(other, 1, 17)
+    arrivals: list[Any] = [None] * len(blocks) + links
+    random.Random(seed).shuffle(arrivals)
+    for arrival in arrivals:
+        if arrival is None:
+            feed(chain, [blocks.pop(0)])
+            continue
+        vote, voter = arrival
+        with suppress(errors.UnknownCheckpoint):
+            chain.votes.add(vote, chain.sign(vote, voter))
+    assert chain.settled == (16, 12)
+    assert chain.votes.report().equivocations == ()
 
 
 # Forks
