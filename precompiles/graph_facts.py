@@ -85,7 +85,7 @@ def read_facts(graph_file: bytes) -> bytes:
     symbols = [(symbol.low, symbol.high) for symbol in graph.symbols]
     macs, mining_macs = polynomial(graph, terms), polynomial(graph, mining_terms)
     for found in (macs, mining_macs):
-        _check_polynomial(found, [high for _, high in symbols])
+        check_polynomial(found, [high for _, high in symbols])
     return encode(TYPES, (compute_graph_id(top_layer), graph.name, top_layer, symbols, operands, macs, mining_macs))
 
 
@@ -93,7 +93,12 @@ def _at(tensor: TensorType, largest: Mapping[str, int]) -> TensorType:
     return TensorType(tensor.dtype, tensor.at(largest))
 
 
-def _check_polynomial(terms: Polynomial, highs: list[int]) -> None:
+def check_polynomial(terms: Polynomial, highs: list[int]) -> None:
+    """Refuse MACs that the registry could not hold, or not evaluate at the symbols' upper bounds `highs`.
+
+    Raises:
+        TooManyParts, TooManyMacs.
+    """
     if len(terms) > TERMS_MAX:
         raise TooManyParts("terms of the MACs", len(terms), f"at most {TERMS_MAX}")
     total = 0

@@ -11,14 +11,13 @@ import pytest
 from docs.examples.digits import model
 from pouw.backends.reference import NumpyBackend
 from pouw.execution import run
-from pouw.graph_encoding import encode_top_layer
+from pouw.graph_encoding import encode
 
 pytestmark = pytest.mark.functional
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = json.loads(model.EXAMPLES.read_text(encoding="utf-8"))
 REGISTRY = "0x0000000000000000000000000000000000005001"
-REGISTER = "register(bytes32,string,bytes,(uint32,bytes32,uint32,uint32)[],(uint128,uint8[4])[],(uint128,uint8[4])[])"
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +76,21 @@ def image_of(digit):
     return "0x" + bytes(EXAMPLES[digit]["pixels"]).hex()
 
 
-def test_the_graph_can_be_registered_for_jobs_too(cast, send, network):
+def test_the_graph_can_be_registered_for_jobs_too(cast, devnet, account, network, tmp_path):
     graph, _ = network
-    name = "0x" + model.graph_id(graph).hex()
-    if cast("call", REGISTRY, "is_registered(bytes32)(bool)", name) == "false":
-        terms = f"[({graph.macs({})},[0,0,0,0])]"
-        send(REGISTRY, REGISTER, name, "digits", "0x" + encode_top_layer(graph).hex(), "[]", terms, "[]")
-    assert cast("call", REGISTRY, "macs(bytes32,uint32[])(uint256)", name, "[]").split()[0] == str(64 * 32 + 32 * 10)
+    file = tmp_path / f"{graph.name}.graph"
+    file.write_bytes(encode(graph))
+    command = [Path(sys.executable).parent / "hyperdust", "graph", "register", "--graph", file, "--json"]
+    command += ["--rpc", devnet.rpc, "--key", account.private_key]
+    for _ in range(2):  # again it costs nothing
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert found["graph"] == "0x" + model.graph_id(graph).hex()
+    assert found["transactions"] == []
+    assert cast("call", REGISTRY, "owner_of(bytes32)(address)", found["graph"]) == account.address
+    macs = cast("call", REGISTRY, "macs(bytes32,uint32[])(uint256)", found["graph"], "[]")
+    assert macs.split()[0] == str(64 * 32 + 32 * 10)
 
 
 def test_the_contract_gives_the_scores_of_every_backend(cast, reader, network):
