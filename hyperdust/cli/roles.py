@@ -224,7 +224,7 @@ def miner(
     with RpcClient(rpc) as client:
         if keystore is None and key is None:
             raise UsageFault("a miner needs its own key; give --keystore FILE (`hyperdust wallet new` makes one)")
-        chain_id = _wait_for_chain_id(client)
+        chain_id = wait_for_chain_id(client)
         account = load_account(chain_id, keystore, key, lambda: read_password(password_file))
     run_miner(
         MinerConfig(
@@ -291,8 +291,8 @@ def _check_import(import_file: Path | None, *, seal: bool, refused: Mapping[str,
             raise UsageFault(f"--import refuses {option}: a node on a foreign chain answers JSON-RPC and never mines")
 
 
-def _wait_for_chain_id(client: "RpcClient") -> int:
-    """The node may be starting too: say so, and give it a while."""
+def wait_for_chain_id(client: "RpcClient") -> int:
+    """The chain id of a node that may be starting too: say so, and give it a while."""
     from hyperdust.rpc_client import Unreachable
 
     deadline = time.monotonic() + _NODE_WAIT_S

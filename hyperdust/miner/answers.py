@@ -28,7 +28,7 @@ from pouw.fraud_own import OwnTrace, list_hash
 
 log = structlog.get_logger()
 
-_ANSWER_GAS: Final = 12_000_000  # 128 KiB of calldata at 40 gas a byte, hashed and logged; what is left comes back
+_ANSWER_GAS: Final = 1 << 24  # EIP-7825: all that a transaction may have; what is left comes back
 _MAX_DONE: Final = 1_024
 
 
