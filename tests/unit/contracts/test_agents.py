@@ -1,5 +1,9 @@
+import json
+import re
+
 import pytest
 from eth_utils import keccak
+from eth_utils.abi import collapse_if_tuple
 
 from chain.engine import account_proof
 from tests.unit.contracts.agent_parts import (
@@ -29,7 +33,7 @@ from tests.unit.contracts.agent_parts import (
     served_graph,
     terms,
 )
-from tests.unit.contracts.harness import BTC, NOBODY, Network, Reverted, reverts
+from tests.unit.contracts.harness import BTC, NOBODY, ROOT, Network, Reverted, reverts
 
 PLAIN, REVERTS, BURNS, REENTERS, ASKS_ON, LIES_ABOUT_DEPTH = range(6)
 CALLBACK_GAS = 1_500_000
@@ -451,3 +455,32 @@ def test_many_asks_close_at_once(network, agent):
 def test_an_owner_that_gave_no_address_is_told(network, agent, owner):
     with reverts("Agent: nobody to pay"):
         agent.withdraw_revenue(BTC_COIN, NOBODY, sender=owner)
+
+
+SOLIDITY = (ROOT / "contracts" / "interfaces" / "IAgents.sol").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["AgentFactory", "Agent", "AgentCoin", "AgentItems", "Scheduler"])
+def test_the_solidity_interface_is_the_abi(name):
+    body = re.search(rf"interface I{name} \{{(.*?)\n\}}", SOLIDITY, re.DOTALL)[1]
+    body = re.sub(r"//[^\n]*", "", body)
+    structs = dict(re.findall(r"struct (\w+) \{(.*?)\}", body, re.DOTALL))
+    kinds = {
+        struct: f"({','.join(part.split()[0] for part in fields.split(';')[:-1])})"
+        for struct, fields in structs.items()
+    }
+    artifact = json.loads((ROOT / "genesis" / "artifacts" / f"{name}.json").read_text(encoding="utf-8"))
+    abi = {
+        (entry["type"], entry.get("name"), *(collapse_if_tuple(part) for part in entry.get("inputs", [])))
+        for entry in artifact["abi"]
+    }
+    found = re.findall(r"(function|event) (\w+)\(([^)]*)\)", body)
+    assert found
+    for kind, called, arguments in found:
+        types = [part.split()[0] for part in arguments.split(",") if part.strip()]
+        assert (kind, called, *(kinds.get(one, one) for one in types)) in abi
+    events = {entry["name"] for entry in artifact["abi"] if entry["type"] == "event"}
+    standard = {"Transfer", "Approval", "ApprovalForAll", "TransferSingle", "TransferBatch", "URI", "SetUp"}
+    standard |= {"MetadataUpdate", "BatchMetadataUpdate", "EIP712DomainChanged", "OwnershipTransferred"}
+    standard |= {"RoleMinterChanged"}
+    assert events <= standard | {called for kind, called, _ in found if kind == "event"}
