@@ -172,11 +172,11 @@ def refuse_withdrawal(state: PegState, number: int, height: int) -> PegState:
     return replace(state, queue=tuple(refused if one is withdrawal else one for one in state.queue))
 
 
-def refund_withdrawal(state: PegState, number: int) -> PegState:
+def refund_withdrawal(state: PegState, number: int, origin_height: int, rules: PegRules) -> PegState:
     """Give back on L2 what was burned for a refused withdrawal.
 
-    Only once a proven vault transaction carries an anchor at or above the height of the refusal: what the signers sign
-    after it knows the refusal, and what they signed before is on the list and applied.
+    Only once a vault transaction with an anchor at or above the height of the refusal lies deep: what the signers sign
+    after it knows the refusal, and what they signed before is on the list and applied, or can never be mined.
 
     Raises:
         UnknownWithdrawal: not refused, or paid in the meantime.
@@ -187,7 +187,9 @@ def refund_withdrawal(state: PegState, number: int) -> PegState:
     withdrawal = state.find_withdrawal(number)
     if withdrawal is None or not withdrawal.refused_at:
         raise UnknownWithdrawal("withdrawal", number, "one that is refused and not paid")
-    anchored = 0 if state.vault is None else state.vault.anchor_height
+    coins = [*([state.base] if state.base else []), *(record.coin for record in state.records)]
+    deep = [coin for coin in coins if origin_height - coin.height + rules.origin_depth >= rules.refund_depth]
+    anchored = deep[-1].anchor_height if deep else 0
     if anchored < withdrawal.refused_at:
         raise NotRefundable(number, anchored, withdrawal.refused_at)
     return replace(

@@ -15,6 +15,8 @@ class PegRules:
     """Blocks on top of an origin: how deep the block of the origin itself counts."""
     credit_depths: tuple[tuple[int, int], ...] = ((10 * SATS_PER_BTC, 12), (100 * SATS_PER_BTC, 100))
     """A deposit above so many sats is credited at this depth; every other one at `origin_depth`. Ascending."""
+    refund_depth: int = 100
+    """How deep the anchor that shows a refusal has to lie before the refund: as for the largest deposits."""
     reclaim_blocks: int = 1_008  # 7 days * 144
     """After which a depositor takes an unswept coin back alone."""
     emergency_blocks: int = 12_960  # 90 days * 144
