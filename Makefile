@@ -1,6 +1,6 @@
 # Thin names for real commands; each sets up what it needs. ARGS passes options on: make devnet ARGS="--block-time 1"
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test devnet test lint lint-rust unit functional bench bench-gas genesis
+.PHONY: help setup setup-test devnet test lint lint-rust unit functional soak bench bench-gas genesis
 
 BIN := .venv/bin
 ARGS ?=
@@ -46,6 +46,9 @@ unit: setup-test ## tests that start nothing
 functional: setup-test ## tests that start real processes
 	$(call heading,pytest: functional (real processes))
 	$(BIN)/pytest -q tests/functional $(ARGS)
+
+soak: setup-test ## the peg's property test over 1,000 seeds (minutes)
+	HYPERDUST_TEST_PEG_SEEDS=1000 $(BIN)/pytest -q tests/properties/test_peg.py $(ARGS)
 
 bench: ## ratios against named peers (torch, anvil, py-evm, bitcoinlib), into benchmarks/results.json; ONLY=name for one
 	@scripts/setup.sh bench

@@ -1,1 +1,1 @@
-"""Bitcoin facts (headers, inclusion, transactions: docs/spec/bitcoin.md) and peg rules, which are not built yet."""
+"""Bitcoin facts (headers, inclusion, transactions: docs/spec/bitcoin.md) and the rules of the peg (docs/spec/bridge.md)."""
