@@ -5,13 +5,25 @@ pragma solidity >=0.8.0;
 
 /// The hypergraphs that jobs may name, at 0x0000000000000000000000000000000000005001.
 interface IGraphRegistry {
+    event Announced(address indexed owner, bytes32 commitment);
     event Registered(bytes32 indexed graph, address indexed owner, string name);
+    event LineageSet(bytes32 indexed graph, bytes32 indexed parent, uint256 bps);
 
     struct Symbol {
         uint32 low;
         uint32 high;
     }
 
+    /// keccak256(abi.encode(graph, owner)), a block before `register`.
+    function announce(bytes32 commitment) external;
+    /// The sender owns the graph from then on; reverts unless the court could judge every element of it.
+    function register(bytes calldata graph_file) external returns (bytes32 graph);
+    /// Once, by the owner: what it was made from (or zero), and at most 1,500 basis points of each job's fee.
+    function set_lineage(bytes32 graph, bytes32 parent, uint256 bps) external;
+    /// Owners of the graph, its parent and its grandparent, and what each takes; at most 3,000 together.
+    function royalties(bytes32 graph) external view returns (address[] memory owners, uint256[] memory bps);
+    function parent_of(bytes32 graph) external view returns (bytes32);
+    function announced_at(bytes32 commitment) external view returns (uint256 block_number);
     function graph_count() external view returns (uint256);
     function graph_at(uint256 index) external view returns (bytes32 graph);
     function is_registered(bytes32 graph) external view returns (bool);

@@ -31,7 +31,8 @@ def sample(logits: Int32, seed: Int32, so_far: Int32, table: Int16, temperature:
     4. `u` = the first 8 bytes, little-endian, of H("sample", seed i32, position u32), position = p - m + row;
        `target = floor(u * sum of the prefix / 2^64)`; the first whose running sum exceeds the target is drawn.
     The first weight is 2^15 - 1 for a table of softmax; if all weights of the prefix are 0, the first index is drawn.
-    One element: one row of logits. In a dispute a witness refutes it: the running sums of the claimed order.
+    One element: one row of logits, the seed, the table. A draw depends on all of them, so that no witness is shorter:
+    a graph that can be registered has at most 15,871 entries in a row.
     """
     drawn = [
         _draw(row, int(seed[0]), so_far.shape[0] - logits.shape[0] + i, table, (temperature, top_k, top_p))
