@@ -222,7 +222,9 @@ class _Simulated:
             gas_limit=parent.gas_limit if changes.gas_limit is None else changes.gas_limit,
             mix_hash=changes.prev_randao or ZERO_HASH,
             base_fee_per_gas=base_fee,
-            parent_beacon_block_root=(changes.beacon_root or ZERO_HASH) if count >= CANCUN_FIELDS else ZERO_HASH,
+            parent_beacon_block_root=changes.beacon_root or header.parent_beacon_block_root
+            if count >= CANCUN_FIELDS
+            else ZERO_HASH,
         )
 
     def _has_code(self, address: bytes) -> bool:
