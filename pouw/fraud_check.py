@@ -82,7 +82,7 @@ def _operator(committed: Committed, claim: Claim) -> Operator:
 
 def _shown(committed: Committed, claim: Claim, inputs: Sequence[ShownTensor]) -> Shown:
     operator = _operator(committed, claim)
-    committed.check_step(claim.step)
+    _check_place(committed, claim)
     if len(inputs) != len(operator.tensors):
         raise EvidenceMalformed("tensors", f"{len(inputs)} inputs, not {len(operator.tensors)}")
     types, held = [], []
@@ -143,6 +143,7 @@ def _check_form(committed: Committed, claim: Claim) -> Verdict:
     _check_root("form", form.root(), root)
     history = _history(committed, claim)
     if history is not None:
+        _check_place(committed, claim)
         expected = committed.history_type(claim.step, claim.subgraph, history)
     else:
         expected = _shown(committed, claim, claim.tensors[:-1]).output
@@ -166,19 +167,17 @@ def _check_list(committed: Committed, claim: Claim) -> Verdict:
     if claim.variant == HISTORY_DIFFERS:
         return _check_history(committed, claim)
     _check_variant(claim, LIST_DIFFERS)
-    histories = sum(isinstance(source, History) for source in head.inputs)
     listed = committed.path.operators
     if listed is None:
         raise NotCommitted("operator list", "none", "shown")
     ports = committed.port_roots(claim.step, claim.subgraph)
     if len(ports) != len(head.outputs):
         raise Outside("ports", len(ports), len(head.outputs))
-    if len(listed) == head.operator_count + histories:
-        for output, root in zip(head.outputs, ports, strict=True):
-            if at(listed, output.operator, "operator") != root:
-                return _verdict(committed, claim, operator=output.operator)
-        raise NoFault("operator list", "the committed ports", "others")
-    return _verdict(committed, claim, operator=0)
+    try:
+        committed.check_list(claim.step, claim.subgraph, listed)
+    except NotCommitted:
+        return _verdict(committed, claim, operator=0)
+    raise NoFault("operator list", "the committed ports", "others")
 
 
 def _check_history(committed: Committed, claim: Claim) -> Verdict:
@@ -186,7 +185,7 @@ def _check_history(committed: Committed, claim: Claim) -> Verdict:
     history = _history(committed, claim)
     if history is None or len(claim.tensors) != 2:
         raise EvidenceMalformed("claim", "no history and a piece of it")
-    committed.check_step(claim.step)
+    _check_place(committed, claim)
     joined = committed.history_type(claim.step, claim.subgraph, history)
     _check_inside(claim.element, joined)
     shape = joined.at({})
@@ -311,6 +310,13 @@ def _check_job(committed: Committed) -> None:
 def _check_fault(*, fault: bool, what: str, got: int) -> None:
     if not fault:
         raise NoFault(what, got, "another number")
+
+
+def _check_place(committed: Committed, claim: Claim) -> None:
+    """Refuse a step that is none, and a list that is not of the disputed subgraph."""
+    committed.check_step(claim.step)
+    if committed.path.operators is not None:
+        committed.check_list(claim.step, claim.subgraph, committed.path.operators)
 
 
 def _check_inside(element: int, of: TensorType) -> None:

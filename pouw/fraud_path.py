@@ -230,6 +230,20 @@ class Committed:
                 return at(self.port_roots(step, subgraph), place, "port")
         raise NotCommitted(f"operator {operator}", "no list", "a list, or a port")
 
+    def check_list(self, step: int, subgraph: int, listed: tuple[bytes, ...]) -> None:
+        """Refuse an operator list that has another length than the graph says, or does not give the committed ports.
+
+        Raises:
+            NotCommitted, Outside.
+        """
+        head = self.head(subgraph)
+        length = self.history_place(subgraph, len(head.inputs))
+        if len(listed) != length:
+            raise NotCommitted("roots of an operator list", len(listed), length)
+        ports = self.port_roots(step, subgraph)
+        for place, output in enumerate(head.outputs):
+            _equal(f"port {output.port.name}", at(listed, output.operator, "operator"), at(ports, place, "port"))
+
     def list_hash(self) -> bytes:
         """Return keccak256 of the operator list; zeros where none is shown."""
         return bytes(32) if self.path.operators is None else keccak256(b"".join(self.path.operators))

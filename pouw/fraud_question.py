@@ -23,7 +23,6 @@ from pouw.fraud_types import (
     QuestionKind,
     TreeNode,
 )
-from pouw.scan import History
 from pouw.trace import LEAF_BYTES
 
 DIGEST_SIBLINGS_MAX = 64
@@ -101,12 +100,12 @@ def check_answer(facts: Facts, demand: bytes, data: bytes) -> Asked:
     check_data(asked, data)
     if asked.question.kind is not QuestionKind.OPERATOR_ROOTS:
         return Asked(asked.question, asked.target, bytes(32), asked.size_bytes)
-    check_list(committed, asked.question, split_roots(data, "operator list"))
+    committed.check_list(asked.question.step, asked.question.subgraph, split_roots(data, "operator list"))
     return Asked(asked.question, asked.target, keccak256(data))
 
 
 def check_data(asked: Asked, data: bytes) -> None:
-    """Refuse an answer that does not lead to the question's target; an operator list has none: see `check_list`.
+    """Refuse an answer that does not lead to the question's target; an operator list has none.
 
     Raises:
         NotCommitted, EvidenceMalformed.
@@ -129,23 +128,6 @@ def check_data(asked: Asked, data: bytes) -> None:
             found = value_of_leaf(asked.size_bytes, question.index, data)
     if found != asked.target:
         raise NotCommitted(f"answer to {question.kind.name}", found, asked.target)
-
-
-def check_list(committed: Committed, question: Question, listed: tuple[bytes, ...]) -> None:
-    """Refuse an operator list that has another length than the graph says, or does not give the committed ports.
-
-    Raises:
-        NotCommitted, Outside.
-    """
-    head = committed.head(question.subgraph)
-    histories = sum(isinstance(source, History) for source in head.inputs)
-    if len(listed) != head.operator_count + histories:
-        raise NotCommitted("roots of an operator list", len(listed), head.operator_count + histories)
-    ports = committed.port_roots(question.step, question.subgraph)
-    for place, output in enumerate(head.outputs):
-        expected = at(ports, place, "port")
-        if at(listed, output.operator, "operator") != expected:
-            raise NotCommitted(f"port {output.port.name}", listed[output.operator], expected)
 
 
 def _target(committed: Committed, question: Question) -> bytes:
