@@ -1,5 +1,8 @@
 """Each rule about origins: what it accepts, and what it refuses by name."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from bridge.errors import HeaderUnknown
@@ -38,46 +41,65 @@ class FakeView:
 
 
 STALE = block(15, 1)
-VIEW = FakeView(20, {STALE: 15})
+ACCEPTED = {
+    "no_origin_yet": (ZERO, ZERO),
+    "the_first_with_six_blocks_on_top": (block(14), ZERO),
+    "higher_than_the_parents": (block(14), block(13)),
+    "the_parents": (block(14), block(14)),
+    "old": (block(3), ZERO),
+    "no_descendant_of_the_parents": (block(14), block(14, 1)),
+    "the_parents_on_a_lost_branch": (STALE, STALE),
+    "the_parents_that_nobody_knows": (block(99, 3), block(99, 3)),
+}
+REJECTED = {
+    "zero_after_an_origin": (ZERO, block(3), errors.OriginDropped),
+    "below_the_parents": (block(13), block(14), errors.OriginBelowParents),
+    "below_the_parents_on_a_lost_branch": (block(12), STALE, errors.OriginBelowParents),
+    "five_blocks_on_top": (block(15), ZERO, errors.OriginTooShallow),
+    "the_tip": (block(20), block(14), errors.OriginTooShallow),
+    "above_the_tip": (block(21), ZERO, errors.OriginUnknown),
+    "after_an_unknown_one": (block(14), block(9, 4), errors.OriginUnknown),
+    "on_a_lost_branch": (STALE, ZERO, errors.OriginStale),
+    "from_the_best_chain_to_a_lost_branch": (STALE, block(14), errors.OriginStale),
+}
+NEVER_VALID = (errors.OriginDropped, errors.OriginBelowParents)
+VIEW = FakeView(20, {STALE: 15, block(14, 1): 14})
 
 
-@pytest.mark.parametrize(
-    ("origin", "parents"),
-    [
-        (ZERO, ZERO),  # no origin yet
-        (block(14), ZERO),  # the first: six blocks on top
-        (block(14), block(13)),
-        (block(14), block(14)),
-        (block(3), ZERO),  # old, and allowed
-        (block(14), block(14, 1)),  # need not descend from the parent's
-        (STALE, STALE),  # the parent's is always allowed,
-        (block(99, 3), block(99, 3)),  # even where nobody knows it any more
-    ],
-)
+@pytest.mark.parametrize(("origin", "parents"), ACCEPTED.values(), ids=ACCEPTED)
 def test_accepted(origin, parents):
-    view = FakeView(20, {STALE: 15, block(14, 1): 14})
-    check_origin(origin, parents, DEPTH, view)
+    check_origin(origin, parents, DEPTH, VIEW)
 
 
-@pytest.mark.parametrize(
-    ("origin", "parents", "rule", "branch"),
-    [
-        (ZERO, block(3), errors.OriginDropped, Invalid),
-        (block(13), block(14), errors.OriginBelowParents, Invalid),
-        (block(12), STALE, errors.OriginBelowParents, Invalid),
-        (block(15), ZERO, errors.OriginTooShallow, NotYet),
-        (block(20), block(14), errors.OriginTooShallow, NotYet),
-        (block(21), ZERO, errors.OriginUnknown, NotYet),
-        (block(14), block(9, 4), errors.OriginUnknown, NotYet),  # the parent's height is not known
-        (STALE, ZERO, errors.OriginStale, NotYet),
-        (STALE, block(14), errors.OriginStale, NotYet),
-    ],
-)
-def test_refused_by_name(origin, parents, rule, branch):
+@pytest.mark.parametrize(("origin", "parents", "rule"), REJECTED.values(), ids=REJECTED)
+def test_refused_by_name(origin, parents, rule):
     with pytest.raises(rule) as caught:
         check_origin(origin, parents, DEPTH, VIEW)
     assert type(caught.value) is rule
-    assert isinstance(caught.value, branch)
+    assert isinstance(caught.value, Invalid if rule in NEVER_VALID else NotYet)
+
+
+VECTORS = sorted((Path(__file__).parents[2] / "vectors" / "origins").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)
+def test_every_vector_on_disk(path):
+    vector = json.loads(path.read_text())
+    pre, origin = vector["pre"], bytes.fromhex(vector["input"])
+    view = FakeView()
+    view.height = len(pre["best"]) - 1
+    view.heights = {bytes.fromhex(one): height for height, one in enumerate(pre["best"])}
+    view.side = {bytes.fromhex(one): height for one, height in pre["side"].items()}
+    given = (origin, bytes.fromhex(pre["parent_origin"]), pre["depth_blocks"], view)
+    if "post" in vector:
+        check_origin(*given)
+    else:
+        with pytest.raises(getattr(errors, vector["error"])):
+            check_origin(*given)
+
+
+def test_the_vectors_are_those_of_the_rules():
+    assert len(VECTORS) == len(ACCEPTED) + len(REJECTED)
 
 
 def test_without_bitcoin_an_origin_is_not_yet_and_zero_goes_on():
