@@ -185,8 +185,8 @@ def reveal(network, job):
     network.JobMarket.reveal(job, TRACE_ROOT, sender=network.account("provider"))
 
 
-def finish(network, job, *, settle=True):
-    claim(network, job)
+def finish(network, job, *, output=OUTPUT, settle=True):
+    claim(network, job, output)
     reveal(network, job)
     network.skip_to(network.number + 21)
     if settle:

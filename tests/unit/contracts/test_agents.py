@@ -20,6 +20,7 @@ from tests.unit.contracts.agent_parts import (
     PRICE,
     REFUNDED,
     RETURNED,
+    SLASHED,
     ask,
     claim,
     create,
@@ -35,6 +36,7 @@ from tests.unit.contracts.agent_parts import (
 )
 from tests.unit.contracts.harness import BTC, NOBODY, ROOT, Network, Reverted, reverts
 
+COURT = "0x0000000000000000000000000000000000005005"
 PLAIN, REVERTS, BURNS, REENTERS, ASKS_ON, LIES_ABOUT_DEPTH = range(6)
 CALLBACK_GAS = 1_500_000
 BASE_FEE = 10**9
@@ -209,6 +211,29 @@ def test_a_claimed_answer_that_is_never_revealed_gives_everything_back(network, 
     assert network.balance(agent.address) == 0
 
 
+@pytest.mark.parametrize("currency", [BTC_COIN, DUST_COIN])
+def test_a_slashed_job_gives_everything_back_and_says_so(network, graph, currency):
+    agent = create(network, graph, currency=currency)
+    asker = deploy_asker(network)
+    if currency == DUST_COIN:
+        give_dust(network, network.account("rich"), PRICE)
+        network.Dust.transfer(asker.address, PRICE, sender=network.account("rich"))
+        asker.approve(network.Dust.address, agent.address, PRICE)
+    before = network.balance(asker.address), network.Dust.balanceOf(asker.address)
+    number, prepaid = with_callback(network, asker, agent, firmness=FINAL, currency=currency)
+    claim(network, job_of(agent, number))
+    reveal(network, job_of(agent, number))
+    network.JobMarket.convict(job_of(agent, number), network.account("challenger"), True, sender=COURT)
+    assert network.JobMarket.status(job_of(agent, number)) == SLASHED
+    assert run_due(network)
+    assert (asker.status(), asker.output()) == (SLASHED, b"")
+    network.Scheduler.withdraw(asker.address)
+    spent = before[0] - network.balance(asker.address)
+    assert 0 < spent < prepaid  # for the callback
+    assert network.Dust.balanceOf(asker.address) == before[1]
+    assert network.balance(agent.address) == 0 == network.Dust.balanceOf(agent.address)
+
+
 def test_an_asker_that_takes_no_money_finds_it_later(network, agent):
     asker = deploy_asker(network)
     asker.behave(PLAIN, True)
@@ -313,7 +338,8 @@ def with_callback(network, asker, agent, **changes):
     changes = {"callback_gas": CALLBACK_GAS} | changes
     gas = agent.DELIVER_GAS() + network.Scheduler.RUN_GAS() + changes["callback_gas"]
     prepaid = 2 * gas * BASE_FEE
-    return asker.ask(agent.address, terms(network, **changes), FEE + PRICE + prepaid), prepaid
+    price = PRICE if changes.get("currency", BTC_COIN) == BTC_COIN else 0
+    return asker.ask(agent.address, terms(network, **changes), FEE + price + prepaid), prepaid
 
 
 def run_due(network):
@@ -343,6 +369,16 @@ def test_an_answer_may_wait_until_it_is_final_and_then_pays_the_owner_too(networ
     finish(network, job_of(agent, number))
     assert run_due(network)
     assert asker.status() == FINAL
+    assert agent.revenue(BTC_COIN) == PRICE
+
+
+def test_the_largest_answer_fits_the_gas_of_a_delivery(network, agent):
+    asker = deploy_asker(network)
+    asker.behave(BURNS, False)
+    number, _ = with_callback(network, asker, agent, firmness=FINAL, callback_gas=1_000_000)
+    finish(network, job_of(agent, number), output=b"\1" * 8192)
+    assert run_due(network)  # the agent's part, beside a callback that took all its gas
+    assert network.gas_used - 1_000_000 < agent.DELIVER_GAS()
     assert agent.revenue(BTC_COIN) == PRICE
 
 

@@ -183,6 +183,20 @@ def test_a_hostile_target_still_pays_its_runner_and_blocks_nobody(network, owner
     assert is_exact(network)
 
 
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("kind", ["hit", "again", "reenter", REVERTS, BURNS_GAS, ACCEPTS, RETURNS_MUCH])
+def test_a_runner_is_paid_more_than_its_gas_at_once(network, target, kind, times):
+    network.set_balance(target.address, BTC)
+    arguments = {"hit": (b"x" * 64,), "again": (10**16,), "reenter": (1,)}
+    if isinstance(kind, bytes):
+        to, data = network.deploy(kind, "hostile"), b"\0" * 1024
+    else:
+        to, data = target, call_data(kind, *arguments[kind])
+    number = schedule(network, to, data, gas=900_000, interval=5, times=times, value=times * 10**16)
+    _, paid = run(network, number)
+    assert paid > network.gas_used * BASE_FEE
+
+
 def test_a_runner_cannot_starve_the_target(network, target):
     number = schedule(network, target, call_data("hit", b""), gas=1_000_000)
     with reverts("Scheduler: too little gas to run it"):
