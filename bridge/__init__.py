@@ -1,1 +1,1 @@
-"""Bitcoin facts (headers, inclusion, transactions: docs/spec/bitcoin.md) and the rules of the peg (docs/spec/bridge.md)."""
+"""Bitcoin facts (headers, inclusion, transactions: docs/spec/bitcoin.md) and the peg's rules (docs/spec/bridge.md)."""

@@ -17,6 +17,8 @@ from chain.hashing import H
 MAX_PAYLOAD_BYTES: Final = 390_000  # of 400,000 weight units that nodes relay, one a byte of witness
 MAX_BATCH_BYTES: Final = 64 * 1024 * 1024
 """What one payload may unpack to."""
+MAX_ITEMS: Final = 1 << 16
+"""In one batch."""
 _TYPE: Final = 0x12
 """Version 1 in the upper four bits, type 2 (data) in the lower ones."""
 _HEAD_BYTES: Final = len(MAGIC) + 1 + 4
@@ -36,8 +38,8 @@ def pack_batch(items: Sequence[bytes]) -> bytes:
     """
     sized = [len(item).to_bytes(4, "little") + item for item in items]
     plain = len(items).to_bytes(4, "little") + b"".join(sized)
-    if len(plain) > MAX_BATCH_BYTES:
-        raise DataTooLarge("batch", len(plain), f"at most {MAX_BATCH_BYTES} bytes")
+    if len(plain) > MAX_BATCH_BYTES or len(items) > MAX_ITEMS:
+        raise DataTooLarge("batch", (len(items), len(plain)), f"at most {MAX_ITEMS} items, {MAX_BATCH_BYTES} bytes")
     return _check_size(zlib.compress(plain, _LEVEL))
 
 
@@ -59,7 +61,9 @@ def unpack_batch(payload: bytes) -> tuple[bytes, ...]:
         raise EnvelopeMalformed("batch", "the stream does not end where the payload does")
     reader = Reader(plain)
     try:
-        items = tuple(reader.take(reader.number(4)) for _ in range(reader.number(4)))
+        if (count := reader.number(4)) > MAX_ITEMS:
+            raise DataTooLarge("batch", count, f"at most {MAX_ITEMS} items")
+        items = tuple(reader.take(reader.number(4)) for _ in range(count))
         reader.end()
     except TransactionMalformed as error:
         raise EnvelopeMalformed("batch", str(error)) from error

@@ -53,7 +53,7 @@ def make_genesis(custody: Custody, genesis_supply_wei: int) -> PegState:
     custody.signers.check()
     custody.council.check()
     genesis_sats = -(-genesis_supply_wei // WEI_PER_SAT)
-    return PegState((custody,), 0, None, (), (), genesis_supply_wei, genesis_sats, (), 0, None)
+    return PegState((custody,), None, (), (), genesis_supply_wei, genesis_sats, (), 0, None)
 
 
 # --- vault transactions
@@ -72,8 +72,11 @@ def apply_vault_transaction(state: PegState, proven: ProvenTransaction, rules: P
     state.check_running()
     try:
         return _check_covered(_apply(state, read_vault_transaction(state, proven, rules), proven.block_hash))
-    except (VaultSpendRefused, NotMadeGood):
-        return replace(state, frozen=Freeze(Reason.UNKNOWN_SPEND, proven.txid, proven.block_hash, proven.height))
+    except VaultSpendRefused:
+        reason = Reason.UNKNOWN_SPEND
+    except NotMadeGood:
+        reason = Reason.OVERDRAWN
+    return replace(state, frozen=Freeze(reason, proven.txid, proven.block_hash, proven.height))
 
 
 def claim_sweep(state: PegState, claim: Claim, rules: PegRules) -> PegState:
@@ -248,7 +251,8 @@ def announce_custody(state: PegState, custody: Custody, height: int, rules: PegR
         raise RotationRefused("epoch", custody.epoch, present.epoch + 1)
     _check_change("signers", present.signers, custody.signers)
     _check_change("council", present.council, custody.council)
-    return replace(state, custodies=(*state.custodies, custody), takes_over_at=height + rules.notice_blocks)
+    starting = replace(custody, starts_at=height + rules.notice_blocks)
+    return replace(state, custodies=(*state.custodies, starting))
 
 
 # --- reorganisations
@@ -259,11 +263,11 @@ def follow_origin(state: PegState, view: BitcoinView, origin: bytes, rules: PegR
     height = view.height_of(origin)
     orphan = next((record for record in state.records if not _is_on_branch(record, view, origin)), None)
     frozen = state.frozen
-    if frozen is not None and frozen.reason is Reason.UNKNOWN_SPEND and _holds(frozen.block_hash, view, origin):
+    if frozen and frozen.reason is not Reason.REORGANISED and _holds(frozen.block_hash, view, origin):
         return state
     if orphan is None:
         frozen = None
-    elif frozen is None or frozen.reason is Reason.UNKNOWN_SPEND:
+    elif frozen is None or frozen.reason is not Reason.REORGANISED:
         frozen = Freeze(Reason.REORGANISED, orphan.coin.txid, orphan.block_hash, orphan.coin.height)
     state = replace(state, frozen=frozen)
     return state if frozen is not None else _forget(state, height - rules.record_blocks)
@@ -286,7 +290,10 @@ def confirm_again(state: PegState, proven: ProvenTransaction) -> PegState:
 def restore(
     state: PegState, provens: Sequence[ProvenTransaction], view: BitcoinView, origin: bytes, rules: PegRules
 ) -> PegState:
-    """After a reorganisation: undo what Bitcoin dropped, apply what it has instead, if that covers all that is owed.
+    """Undo what Bitcoin dropped, apply what it has instead, if that covers all that is owed.
+
+    After a reorganisation `provens` are what stands in the place of what was dropped; after an overdraft (nothing is
+    dropped) the transaction that overdrew and those after it.
 
     Payouts that were undone are queued again; credits stand, and a later sweep of the same outpoint credits nothing.
 
@@ -310,6 +317,8 @@ def preview_restore(
     if state.frozen and state.frozen.reason is Reason.UNKNOWN_SPEND and _holds(state.frozen.block_hash, view, origin):
         state.check_running()
     kept = next((at for at, record in enumerate(state.records) if not _is_on_branch(record, view, origin)), None)
+    if kept is None and state.frozen and state.frozen.reason is Reason.OVERDRAWN:
+        kept = len(state.records)
     if kept is None or not provens:
         raise NoVaultTransaction("orphaned vault transactions", 0, "some, and others in their place")
     gone = state.records[kept:]

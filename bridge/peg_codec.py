@@ -29,7 +29,6 @@ def encode_state(state: PegState) -> bytes:
         (
             bytes([_VERSION]),
             _list(state.custodies, _custody),
-            _number(state.takes_over_at, 4),
             b"\x00" if state.base is None else b"\x01" + _coin(state.base),
             _list(state.records, _record),
             _list(state.undone, _outpoint),
@@ -54,7 +53,6 @@ def decode_state(raw: bytes) -> PegState:
             raise StateMalformed("peg state", f"version {version}")
         state = PegState(
             _read_list(reader, _read_custody),
-            reader.number(4),
             _read_coin(reader) if _read_flag(reader) else None,
             _read_list(reader, _read_record),
             _read_list(reader, _read_outpoint),
@@ -89,7 +87,8 @@ def _signers(signers: SignerSet) -> bytes:
 
 
 def _custody(custody: Custody) -> bytes:
-    return _number(custody.epoch, 3) + _signers(custody.signers) + _signers(custody.council)
+    signers = _signers(custody.signers) + _signers(custody.council)
+    return _number(custody.epoch, 3) + signers + _number(custody.starts_at, 4)
 
 
 def _coin(coin: VaultCoin) -> bytes:
@@ -140,7 +139,7 @@ def _read_signers(reader: Reader) -> SignerSet:
 
 
 def _read_custody(reader: Reader) -> Custody:
-    return Custody(reader.number(3), _read_signers(reader), _read_signers(reader))
+    return Custody(reader.number(3), _read_signers(reader), _read_signers(reader), reader.number(4))
 
 
 def _read_coin(reader: Reader) -> VaultCoin:

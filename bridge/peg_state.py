@@ -23,6 +23,8 @@ class Reason(IntEnum):
     """A vault transaction that was applied is no longer on Bitcoin's best chain."""
     UNKNOWN_SPEND = 2
     """The vault was spent in another way than its rules allow."""
+    OVERDRAWN = 3
+    """It was spent by the rules, but what is left does not cover all that is owed: it can be made good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +126,7 @@ class PegState:
     """The peg at one L2 block."""
 
     custodies: tuple[Custody, ...]
-    """By epoch, from 0; the last may not hold the vault yet."""
-    takes_over_at: int
-    """Bitcoin height from which the last custody may hold the vault."""
+    """By epoch, from 0; later ones than the vault's have been announced, or were undone by a reorganisation."""
     base: VaultCoin | None
     """The vault below the first record; None: there was none."""
     records: tuple[VaultRecord, ...]
@@ -177,12 +177,12 @@ class PegState:
 
     def may_hold(self, height: int) -> tuple[Custody, ...]:
         """Who may hold a vault output that is mined at a Bitcoin height."""
-        last = self.custodies[-1]
-        return (self.custody, last) if last != self.custody and height >= self.takes_over_at else (self.custody,)
+        present, *later = self.custodies[self.custody.epoch :]
+        return (present, *(one for one in later if height >= one.starts_at))
 
     def custody_at(self, height: int, rules: PegRules) -> Custody:
         """Who shall hold a vault output that is signed for at a Bitcoin height."""
-        return self.custodies[-1] if height >= self.takes_over_at + rules.takeover_margin_blocks else self.custody
+        return self.may_hold(height - rules.takeover_margin_blocks)[-1]
 
     def check_running(self) -> None:
         """Check that the peg is not frozen.

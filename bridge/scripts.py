@@ -67,6 +67,8 @@ class Custody:
     signers: SignerSet
     council: SignerSet
     """Of the emergency leaf; its group key is not used."""
+    starts_at: int = 0
+    """Bitcoin height from which it may hold the vault: the end of its notice."""
 
     @property
     def internal_key(self) -> bytes:

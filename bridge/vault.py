@@ -41,6 +41,9 @@ _VERSION: Final = 2
 _EVIDENCE_RESERVE: Final = 40_000
 """Bytes of the evidence's bound for the vault transaction, claims and branch."""
 
+_WITNESS_MARGIN: Final = 120  # control block, count, sizes and the end of the leaf script
+_LARGE_FUNDING_BYTES: Final = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class Deposit:
@@ -146,6 +149,7 @@ class _Bill:
     fee: int
     charge: int
     payouts: tuple[int, ...]
+    gifts: tuple[int, ...]
     surplus: int
     """What the surplus, gifts included, pays: the anchor's place and the gifts' own; all, where that is all."""
     left: int
@@ -172,13 +176,16 @@ def plan_round(
         NoGroupKey: the vault has no key path.
     """
     state.check_running()
-    ready = sorted((one for one in deposits if _is_sweepable(state, one, path, rules)), key=lambda one: one.outpoint)
-    payouts = [one for one in state.queue if state.vault and not one.refused_at][: rules.max_payouts]
+    bare = _bill(state, Round(rate, path, height, (), (), None), {}, rules).fee
+    ready = _order_deposits(
+        [one for one in deposits if _is_sweepable(state, one, path, rules)], rate, path, bare, state
+    )
+    payouts = _choose_payouts(state, rate, bare, rules)
     given = tuple(sorted(gifts, key=lambda one: one.outpoint))[: rules.max_sweeps]
     if state.surplus_sats < 0:
-        ready, payouts, anchor = [], [], None
-    chosen = _fit_evidence(ready[: rules.max_sweeps], rules)
-    planned = Round(rate, path, height, chosen, tuple(payouts), anchor, given)
+        ready, payouts, anchor = (), (), None
+    chosen = _fit_evidence(ready, rules)
+    planned = Round(rate, path, height, chosen, payouts, anchor, given)
     prepared = {one.outpoint: _prepare(state, one, rules) for one in planned.deposits}
     while True:
         _check_not_empty(state, planned)
@@ -253,7 +260,8 @@ def _bill(state: PegState, planned: Round, prepared: Mapping[Outpoint, SigningIn
     vsize = vsize_of(_with_witnesses(blank, witnesses))
     weights = [weight_of_spend(witness) for witness in witnesses]
     swept = weights[len(inputs) - len(gifts) - len(planned.deposits) : len(inputs) - len(gifts)]
-    own_weight = sum(map(_output_weight, anchored)) + sum(weights[len(inputs) - len(gifts) :])
+    gift_weights = weights[len(inputs) - len(gifts) :]
+    own_weight = sum(map(_output_weight, anchored)) + sum(gift_weights)
     payout_weights = [_output_weight(made) for made in paid]
     shared = _cost(planned.rate, 4 * vsize - sum(swept) - sum(payout_weights) - own_weight)
     items = len(planned.deposits) + len(planned.payouts)
@@ -267,6 +275,7 @@ def _bill(state: PegState, planned: Round, prepared: Mapping[Outpoint, SigningIn
         fee,
         _cost(planned.rate, max(swept)) + share if swept else 0,
         tuple(_cost(planned.rate, weight) + share for weight in payout_weights),
+        tuple(_cost(planned.rate, weight) for weight in gift_weights),
         _cost(planned.rate, own_weight) + (0 if items else shared),
         taken - fee - sum(made.sats for made in paid),
     )
@@ -277,17 +286,25 @@ def _check_bill(state: PegState, planned: Round, bill: _Bill, rules: PegRules) -
         raise FeeAboveCap("rate", planned.rate, f"1 to {rules.max_rate} sat per 1,000 vB")
     if bill.charge > MAX_CHARGE:
         raise FeeAboveCap("charge", bill.charge, f"at most {MAX_CHARGE} sats")
+    _check_caps(planned, bill)
     for one in planned.deposits:
-        if bill.charge > one.binding.max_fee:
-            raise FeeAboveCap(f"deposit {one.outpoint}", bill.charge, f"at most {one.binding.max_fee} sats")
         check_claim(Claim(one.outpoint, one.binding), one.spent, bill.charge, state.custodies, rules)
-    for withdrawal, cost in zip(planned.payouts, bill.payouts, strict=True):
-        if cost > withdrawal.max_fee:
-            raise FeeAboveCap(f"payout {withdrawal.number}", cost, f"at most {withdrawal.max_fee} sats")
     if bill.surplus > (there := _surplus(state, planned)):
         raise SurplusTooSmall(there, bill.surplus)
     if bill.left < rules.min_vault_sats:
         raise WithdrawalInvalid("what stays in the vault", bill.left, f"at least {rules.min_vault_sats} sats")
+
+
+def _check_caps(planned: Round, bill: _Bill) -> None:
+    for one in planned.deposits:
+        if bill.charge > one.binding.max_fee:
+            raise FeeAboveCap(f"deposit {one.outpoint}", bill.charge, f"at most {one.binding.max_fee} sats")
+    for withdrawal, cost in zip(planned.payouts, bill.payouts, strict=True):
+        if cost > withdrawal.max_fee:
+            raise FeeAboveCap(f"payout {withdrawal.number}", cost, f"at most {withdrawal.max_fee} sats")
+    for gift, cost in zip(planned.gifts, bill.gifts, strict=True):
+        if cost > gift.sats:
+            raise FeeAboveCap(f"gift {gift.outpoint}", cost, f"at most {gift.sats} sats")
 
 
 def _keep_what_fits(state: PegState, planned: Round, bill: _Bill, rules: PegRules) -> Round:
@@ -298,7 +315,11 @@ def _keep_what_fits(state: PegState, planned: Round, bill: _Bill, rules: PegRule
     payouts = tuple(one for one, cost in zip(planned.payouts, bill.payouts, strict=True) if cost <= one.max_fee)
     can_pay = bill.surplus <= _surplus(state, planned)
     anchor = planned.anchor if can_pay else None
-    gifts = planned.gifts if can_pay or planned.anchor else ()
+    gifts = tuple(
+        one
+        for one, cost in zip(planned.gifts, bill.gifts, strict=True)
+        if cost <= one.sats and (can_pay or planned.anchor)
+    )
     if len(payouts) == len(planned.payouts) and bill.left < rules.min_vault_sats:
         anchor = anchor if payouts else None
         deposits = deposits if payouts or planned.anchor else ()
@@ -356,13 +377,37 @@ def _is_sweepable(state: PegState, one: Deposit, path: Path, rules: PegRules) ->
 
 
 def _fit_evidence(deposits: Sequence[Deposit], rules: PegRules) -> tuple[Deposit, ...]:
-    """As many as one block's evidence can carry with the transactions that made them."""
-    left, chosen = rules.max_evidence_bytes - _EVIDENCE_RESERVE, []
+    """As many as one block's evidence can carry with the transactions that made them, by outpoint."""
+    left, chosen = rules.max_evidence_bytes - _EVIDENCE_RESERVE, list[Deposit]()
     for one in deposits:
-        if one.funding_bytes <= left:
+        if one.funding_bytes <= left and len(chosen) < rules.max_sweeps:
             left -= one.funding_bytes
             chosen.append(one)
-    return tuple(chosen)
+    return tuple(sorted(chosen, key=lambda one: one.outpoint))
+
+
+def _order_deposits(
+    deposits: Sequence[Deposit], rate: int, path: Path, bare: int, state: PegState
+) -> tuple[Deposit, ...]:
+    """First those that could pay for a transaction alone, then small evidence: nobody's bait keeps others out."""
+
+    def order(one: Deposit) -> tuple[bool, int, Outpoint]:
+        custody = state.custodies[one.binding.epoch]
+        weight = _WITNESS_MARGIN + 34 * len(custody.signers.keys) + 65 * custody.signers.threshold
+        own = _cost(rate, 4 * 41 + (66 if path is Path.KEY else weight))
+        return one.binding.max_fee < own + bare, one.funding_bytes // _LARGE_FUNDING_BYTES, one.outpoint
+
+    return tuple(sorted(deposits, key=order))
+
+
+def _choose_payouts(state: PegState, rate: int, bare: int, rules: PegRules) -> tuple[Withdrawal, ...]:
+    """The oldest that could pay for a transaction alone, then the oldest of the others: no cheap ones keep them out."""
+    if state.vault is None:
+        return ()
+    open_ = [one for one in state.queue if not one.refused_at]
+    cheap = [one.max_fee < bare + _cost(rate, 4 * (9 + len(one.script))) for one in open_]
+    order = sorted(zip(cheap, open_, strict=True), key=lambda pair: (pair[0], pair[1].number))
+    return tuple(sorted((one for _, one in order[: rules.max_payouts]), key=lambda one: one.number))
 
 
 def _prepare(state: PegState, one: Deposit, rules: PegRules) -> SigningInput:

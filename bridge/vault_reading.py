@@ -116,14 +116,15 @@ def _read_anchor(transaction: Transaction, epoch: int, height: int) -> Anchor | 
 
 
 def _read_payouts(queue: tuple[Withdrawal, ...], outputs: Sequence[Output]) -> tuple[Withdrawal, ...]:
-    """Each output is one withdrawal, in the order of their numbers."""
+    """Each output is one withdrawal; of equal ones that with the highest maximum fee: it covers whichever was meant."""
+    waiting: dict[tuple[bytes, int], list[Withdrawal]] = {}
+    for one in sorted(queue, key=lambda one: (one.max_fee, -one.number)):
+        waiting.setdefault((one.script, one.sats), []).append(one)
     paid: list[Withdrawal] = []
-    waiting = iter(queue)
     for made in outputs:
-        found = next((one for one in waiting if (one.script, one.sats) == (made.script, made.sats)), None)
-        if found is None:
-            raise VaultSpendRefused("payout", f"{made.sats} sats to {made.script.hex()} is no queued payout in order")
-        paid.append(found)
+        if not (equal := waiting.get((made.script, made.sats))):
+            raise VaultSpendRefused("payout", f"{made.sats} sats to {made.script.hex()} is no queued payout")
+        paid.append(equal.pop())
     return tuple(paid)
 
 

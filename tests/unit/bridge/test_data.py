@@ -96,6 +96,8 @@ def test_bounds(monkeypatch):
         pack_batch([bytes(1_000)])
     with pytest.raises(DataTooLarge):
         unpack_batch(zlib.compress(bytes(1_001)))
+    with pytest.raises(DataTooLarge, match="items"):
+        unpack_batch(zlib.compress(b"\x01\x00\x01\x00"))
     monkeypatch.setattr(data, "MAX_PAYLOAD_BYTES", 500)
     with pytest.raises(DataTooLarge):
         pack_batch([random.Random(2).randbytes(900)])
@@ -109,7 +111,7 @@ def test_bounds(monkeypatch):
         zlib.compress(bytes(4)) + b"\x00",
         zlib.compress(b"\x01\x00\x00\x00"),
         zlib.compress(b"\x00\x00\x00\x00\x00"),
-        zlib.compress(b"\xff\xff\xff\xff"),
+        zlib.compress(b"\xff\xff\x00\x00"),
     ],
 )
 def test_other_payloads_do_not_unpack(wrong):

@@ -178,6 +178,19 @@ def test_a_round_fits_into_its_evidence():
     assert len(plan_round(state, small, None, RATE, Path.SCRIPT, 100, RULES).deposits) == RULES.max_sweeps
 
 
+def test_bait_keeps_nobody_out():
+    state = make_genesis(make_custody(), 0)
+    good = make_deposit(state.custody, user=200)
+    bait = [make_deposit(state.custody, user=1, index=at, max_fee=0) for at in range(RULES.max_sweeps + 1)]
+    heavy = [make_deposit(state.custody, user=2, index=at, funding_bytes=99_000) for at in range(4)]
+    assert good in draft_of(state, [*bait, *heavy, good]).round.deposits
+    state = make_vault(400_000_000)
+    for _ in range(RULES.max_payouts + 1):
+        state = with_withdrawals(state, 10_000, max_fee=0)
+    state = with_withdrawals(state, 20_000)
+    assert [one.sats for one in draft_of(state).round.payouts] == [20_000]
+
+
 def test_refused_and_unknown_withdrawals_are_not_paid():
     state = with_withdrawals(make_vault(), 100_000, 50_000)
     planned = draft_of(state).round
@@ -227,6 +240,8 @@ def test_gifts_are_taken_in_and_pay_for_themselves():
     assert draft_of(state, anchor=ANCHOR, gifts=[gift]).round.anchor == ANCHOR
     with pytest.raises(NothingToDo):
         draft_of(state, gifts=[replace(gift, sats=300)])
+    dust = Gift(Outpoint(b"\x45" * 32, 0), 200, 0)
+    assert draft_of(with_surplus(state, 90_000), gifts=[gift, dust]).round.gifts == (gift,)
 
 
 def test_the_next_signers_take_over_some_time_after_the_notice():
@@ -234,7 +249,7 @@ def test_the_next_signers_take_over_some_time_after_the_notice():
     keys = tuple(sorted((*state.custody.signers.keys[1:], make_key(555))))
     following = Custody(1, replace(state.custody.signers, keys=keys), state.custody.council)
     state = announce_custody(state, following, 100, RULES)
-    later = state.takes_over_at + RULES.takeover_margin_blocks
+    later = state.custodies[1].starts_at + RULES.takeover_margin_blocks
     before = draft_of(state, anchor=ANCHOR, height=later - 1)
     assert before.transaction.outputs[0].script == vault_output(state.custodies[0], RULES).script
     after = draft_of(state, anchor=replace(ANCHOR, epoch=1), height=later)
