@@ -4,20 +4,17 @@ Each function takes a state and gives the next one, or raises and changes nothin
 `supply <= vault + genesis supply` and more: the vault covers all that is owed (`PegState.owed_sats`).
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from bridge.deposits import Claim, Credit, ProvenTransaction, Spent, check_claim, check_on_branch
+from bridge.deposits import Claim, Credit, ProvenTransaction, Spent, check_claim
 from bridge.peg_errors import (
     AlreadyClaimed,
     BurnTooLarge,
     NotMadeGood,
     NotRefundable,
-    NoVaultTransaction,
     RotationRefused,
     SurplusTooSmall,
-    SweepNotOnBranch,
     UnknownSweep,
     UnknownWithdrawal,
     VaultSpendRefused,
@@ -37,8 +34,6 @@ from bridge.rules import WEI_PER_SAT, PegRules
 from bridge.scripts import Custody, SignerSet, check_payout_script
 from bridge.transactions import MAX_SATS, Output
 from bridge.vault_reading import VaultReading, read_vault_transaction
-from bridge.view import BitcoinView
-from bridge.work import show_hash
 from chain.hashing import keccak256
 
 _KEYS_CHANGED_AT_ONCE: Final = 1
@@ -71,7 +66,7 @@ def apply_vault_transaction(state: PegState, proven: ProvenTransaction, rules: P
     """
     state.check_running()
     try:
-        return _check_covered(_apply(state, read_vault_transaction(state, proven, rules), proven.block_hash))
+        return check_covered(apply_reading(state, read_vault_transaction(state, proven, rules), proven.block_hash))
     except VaultSpendRefused:
         reason = Reason.UNKNOWN_SPEND
     except NotMadeGood:
@@ -255,91 +250,11 @@ def announce_custody(state: PegState, custody: Custody, height: int, rules: PegR
     return replace(state, custodies=(*state.custodies, starting))
 
 
-# --- reorganisations
-
-
-def follow_origin(state: PegState, view: BitcoinView, origin: bytes, rules: PegRules) -> PegState:
-    """Compare what was applied with the branch of a new origin: freeze, thaw, forget what is too old to change."""
-    height = view.height_of(origin)
-    orphan = next((record for record in state.records if not _is_on_branch(record, view, origin)), None)
-    frozen = state.frozen
-    if frozen and frozen.reason is not Reason.REORGANISED and _holds(frozen.block_hash, view, origin):
-        return state
-    if orphan is None:
-        frozen = None
-    elif frozen is None or frozen.reason is not Reason.REORGANISED:
-        frozen = Freeze(Reason.REORGANISED, orphan.coin.txid, orphan.block_hash, orphan.coin.height)
-    state = replace(state, frozen=frozen)
-    return state if frozen is not None else _forget(state, height - rules.record_blocks)
-
-
-def confirm_again(state: PegState, proven: ProvenTransaction) -> PegState:
-    """Note that a vault transaction stands in another block than before; `follow_origin` then thaws.
-
-    Raises:
-        NoVaultTransaction: none of the remembered ones.
-    """
-    for at, record in enumerate(state.records):
-        if record.coin.txid == proven.txid:
-            coin = replace(record.coin, height=proven.height)
-            moved = replace(record, coin=coin, block_hash=proven.block_hash)
-            return replace(state, records=(*state.records[:at], moved, *state.records[at + 1 :]))
-    raise NoVaultTransaction("transaction", show_hash(proven.txid), "one that was applied")
-
-
-def restore(
-    state: PegState, provens: Sequence[ProvenTransaction], view: BitcoinView, origin: bytes, rules: PegRules
-) -> PegState:
-    """Undo what Bitcoin dropped, apply what it has instead, if that covers all that is owed.
-
-    After a reorganisation `provens` are what stands in the place of what was dropped; after an overdraft (nothing is
-    dropped) the transaction that overdrew and those after it.
-
-    Payouts that were undone are queued again; credits stand, and a later sweep of the same outpoint credits nothing.
-
-    Raises:
-        NotMadeGood: the vault would not cover what is owed: try again with the ones that follow.
-        And the rules of `preview_restore`.
-    """
-    return _check_covered(preview_restore(state, provens, view, origin, rules))
-
-
-def preview_restore(
-    state: PegState, provens: Sequence[ProvenTransaction], view: BitcoinView, origin: bytes, rules: PegRules
-) -> PegState:
-    """What `restore` would give, covered or not: signers plan on it a round that takes gifts in, and nothing else.
-
-    Raises:
-        NoVaultTransaction: nothing is to be undone, or the first is not in the place of what is.
-        VaultSpendRefused: one breaks the rules.
-        PegFrozen: the vault was spent against its rules, and still is.
-    """
-    if state.frozen and state.frozen.reason is Reason.UNKNOWN_SPEND and _holds(state.frozen.block_hash, view, origin):
-        state.check_running()
-    kept = next((at for at, record in enumerate(state.records) if not _is_on_branch(record, view, origin)), None)
-    if kept is None and state.frozen and state.frozen.reason is Reason.OVERDRAWN:
-        kept = len(state.records)
-    if kept is None or not provens:
-        raise NoVaultTransaction("orphaned vault transactions", 0, "some, and others in their place")
-    gone = state.records[kept:]
-    back = sorted((one for record in gone for one in record.paid), key=lambda one: one.number)
-    credited = [sweep.outpoint for record in gone for sweep in record.sweeps if sweep.status is SweepStatus.CREDITED]
-    undone = replace(
-        state,
-        records=state.records[:kept],
-        queue=tuple(sorted((*back, *state.queue), key=lambda one: one.number)),
-        undone=tuple(sorted((*credited, *state.undone))),
-        frozen=None,
-    )
-    for proven in provens:
-        undone = _apply(undone, read_vault_transaction(undone, proven, rules), proven.block_hash)
-    return undone
-
-
 # --- parts
 
 
-def _apply(state: PegState, reading: VaultReading, block_hash: bytes) -> PegState:
+def apply_reading(state: PegState, reading: VaultReading, block_hash: bytes) -> PegState:
+    """Take a reading in, whatever it leaves."""
     paid = [withdrawal.number for withdrawal in reading.paid]
     swept = [sweep.outpoint for sweep in reading.sweeps]
     return replace(
@@ -350,7 +265,12 @@ def _apply(state: PegState, reading: VaultReading, block_hash: bytes) -> PegStat
     )
 
 
-def _check_covered(state: PegState) -> PegState:
+def check_covered(state: PegState) -> PegState:
+    """The state, if its vault covers all that is owed.
+
+    Raises:
+        NotMadeGood: it does not.
+    """
     if state.surplus_sats < 0:
         raise NotMadeGood(state.vault_sats + state.genesis_sats, state.owed_sats)
     return state
@@ -375,27 +295,3 @@ def _replace_sweep(state: PegState, at: int, place: int, sweep: Sweep) -> PegSta
     record = state.records[at]
     changed = replace(record, sweeps=(*record.sweeps[:place], sweep, *record.sweeps[place + 1 :]))
     return replace(state, records=(*state.records[:at], changed, *state.records[at + 1 :]))
-
-
-def _is_on_branch(record: VaultRecord, view: BitcoinView, origin: bytes) -> bool:
-    return _holds(record.block_hash, view, origin)
-
-
-def _holds(block_hash: bytes, view: BitcoinView, origin: bytes) -> bool:
-    try:
-        check_on_branch(block_hash, view, origin)
-    except SweepNotOnBranch:
-        return False
-    return True
-
-
-def _forget(state: PegState, height: int) -> PegState:
-    """Drop records below a height from the front, as long as nothing in them waits."""
-    kept = 0
-    while kept < len(state.records) and state.records[kept].coin.height < height:
-        if any(sweep.status is not SweepStatus.CREDITED for sweep in state.records[kept].sweeps):
-            break
-        kept += 1
-    if not kept:
-        return state
-    return replace(state, base=state.records[kept - 1].coin, records=state.records[kept:])

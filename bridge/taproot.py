@@ -4,8 +4,8 @@ Signing itself is the program's: here are the hashes that are signed and what be
 is of SIGHASH_DEFAULT: 64 bytes that commit to all inputs, amounts, scripts and outputs.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
@@ -178,3 +178,9 @@ def weight_of_spend(witness: tuple[bytes, ...]) -> int:
     """Weight units of an input with this witness: 41 bytes four times, then the witness."""
     sizes = [len(part) for part in witness]
     return 4 * 41 + len(encode_size(len(sizes))) + sum(len(encode_size(size)) + size for size in sizes)
+
+
+def with_witnesses(transaction: Transaction, witnesses: Sequence[tuple[bytes, ...]]) -> Transaction:
+    """A transaction with a witness for each input."""
+    pairs = zip(transaction.inputs, witnesses, strict=True)
+    return replace(transaction, inputs=tuple(replace(place, witness=witness) for place, witness in pairs))

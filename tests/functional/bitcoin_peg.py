@@ -12,22 +12,17 @@ from bridge.deposits import Claim, Evidence, Outpoint, Spent, check_evidence
 from bridge.header_chain import HeaderChain
 from bridge.inclusion import check_transaction_proof
 from bridge.params import REGTEST
-from bridge.peg import (
-    apply_credits,
-    apply_vault_transaction,
-    burn,
-    due_credits,
-    follow_origin,
-    make_genesis,
-    queue_withdrawal,
-)
+from bridge.peg import apply_credits, apply_vault_transaction, burn, due_credits, make_genesis, queue_withdrawal
 from bridge.peg_errors import FeeAboveCap, NoVaultTransaction, PegFrozen, SweepNotOnBranch
+from bridge.peg_repair import follow_origin
 from bridge.peg_state import Reason
+from bridge.planning import plan_round
+from bridge.rounds import Deposit
 from bridge.rules import MAIN_RULES, WEI_PER_SAT
 from bridge.scripts import Custody, SignerSet, address_of, deposit_output, vault_output
 from bridge.taproot import Path, compute_sighashes, make_threshold_witness, vsize_of
 from bridge.transactions import Input, Output, Transaction
-from bridge.vault import Deposit, build_draft, plan_round, raise_rate
+from bridge.vault import build_draft, raise_rate
 from tests.unit.bridge.keys import (
     group_key_of,
     make_binding,

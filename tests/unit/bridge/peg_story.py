@@ -4,11 +4,13 @@ from dataclasses import replace
 
 from bridge.deposits import Claim, Outpoint, ProvenTransaction, Spent
 from bridge.peg import apply_credits, apply_vault_transaction, burn, make_genesis, queue_withdrawal
+from bridge.planning import plan_round
+from bridge.rounds import Deposit
 from bridge.rules import MAIN_RULES, WEI_PER_SAT
 from bridge.scripts import deposit_output
 from bridge.taproot import Path
 from bridge.transactions import Output
-from bridge.vault import Deposit, build_draft, plan_round
+from bridge.vault import build_draft
 from tests.unit.bridge.keys import make_binding, make_custody
 
 RULES = MAIN_RULES

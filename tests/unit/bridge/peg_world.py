@@ -11,15 +11,11 @@ from bridge.peg import (
     apply_vault_transaction,
     burn,
     claim_sweep,
-    confirm_again,
     due_credits,
-    follow_origin,
     make_genesis,
-    preview_restore,
     queue_withdrawal,
     refund_withdrawal,
     refuse_withdrawal,
-    restore,
 )
 from bridge.peg_codec import decode_state, encode_state
 from bridge.peg_errors import (
@@ -36,12 +32,15 @@ from bridge.peg_errors import (
     UnknownWithdrawal,
     WithdrawalInvalid,
 )
+from bridge.peg_repair import confirm_again, follow_origin, preview_restore, restore
 from bridge.peg_state import Reason, SweepStatus
+from bridge.planning import plan_round
+from bridge.rounds import Deposit, Gift
 from bridge.rules import WEI_PER_SAT, PegRules
 from bridge.scripts import Custody, SignerSet, deposit_output, vault_output
 from bridge.taproot import Path
 from bridge.transactions import Input, Output, Transaction
-from bridge.vault import Deposit, Gift, build_draft, plan_round, raise_rate
+from bridge.vault import build_draft, raise_rate
 from tests.unit.bridge.fake_bitcoin import FakeBitcoin
 from tests.unit.bridge.keys import make_binding, make_custody, make_key
 

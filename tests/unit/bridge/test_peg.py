@@ -14,15 +14,11 @@ from bridge.peg import (
     burn,
     claim_sweep,
     compute_peg_out_root,
-    confirm_again,
     due_credits,
-    follow_origin,
     make_genesis,
-    preview_restore,
     queue_withdrawal,
     refund_withdrawal,
     refuse_withdrawal,
-    restore,
 )
 from bridge.peg_codec import decode_state, encode_state
 from bridge.peg_errors import (
@@ -43,11 +39,13 @@ from bridge.peg_errors import (
     WithdrawalInvalid,
     WrongDepositScript,
 )
+from bridge.peg_repair import confirm_again, follow_origin, preview_restore, restore
 from bridge.peg_state import Freeze, Reason, SweepStatus
+from bridge.rounds import Gift
 from bridge.rules import WEI_PER_SAT
 from bridge.scripts import Custody, SignerSet, vault_output
 from bridge.transactions import MAX_SATS, Input, Output, Transaction
-from bridge.vault import Gift, build_draft
+from bridge.vault import build_draft
 from bridge.vault_reading import read_vault_transaction
 from tests.unit.bridge.fake_bitcoin import FakeBitcoin
 from tests.unit.bridge.keys import make_binding, make_custody, make_key, make_signers

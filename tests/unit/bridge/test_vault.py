@@ -25,10 +25,12 @@ from bridge.peg_errors import (
     WrongDepositScript,
 )
 from bridge.peg_state import Freeze, Reason
+from bridge.planning import plan_round
+from bridge.rounds import Gift
 from bridge.scripts import Custody, vault_output
 from bridge.taproot import Path, vsize_of
 from bridge.transactions import Output
-from bridge.vault import Gift, build_draft, highest_rate, plan_round, raise_rate
+from bridge.vault import build_draft, highest_rate, raise_rate
 from tests.unit.bridge.keys import make_custody, make_key, sign_draft, sign_tweaked
 from tests.unit.bridge.peg_story import (
     PAY_TO,
