@@ -52,12 +52,12 @@ class Ledger:
         return result
 
     def submitted(self, root: bytes = ROOT) -> int:
-        """A job that was submitted two blocks ago."""
+        """A job that was submitted three blocks ago."""
         market = self.network.JobMarket
         until = self.network.number + 30
         job = market.request(self.graph, b"in", [100], until, self.provider, sender=self.requester, value=FEE)
         market.submit(job, b"out", commit(root, self.provider), sender=self.provider)
-        self.network.mine(2)
+        self.network.mine(3)
         return int(job)
 
 
@@ -93,7 +93,7 @@ def _job(ledger: Ledger) -> None:
     own = commit(ROOT, provider)
     ledger.note("JobMarket.submit, 768 B of output", market.submit, job, b"\7" * 768, own, sender=provider)
     ledger.note("JobMarket.submit, 8,192 B", market.submit, job + 1, b"\7" * 8_192, own, sender=provider)
-    network.mine(2)
+    network.mine(3)
     ledger.note("JobMarket.commit", market.commit, job, commit(ROOT, companion), sender=companion)
     ledger.note("JobMarket.reveal", market.reveal, job, ROOT, sender=provider)
     ledger.note("JobMarket.companion_reveal, equal", market.companion_reveal, job, ROOT, sender=companion)
@@ -106,9 +106,10 @@ def _job(ledger: Ledger) -> None:
 def _dispute(ledger: Ledger) -> None:
     network, market, court = ledger.network, ledger.network.JobMarket, ledger.network.Court
     provider, companion, challenger = ledger.provider, ledger.companion, ledger.challenger
-    idle, asked, proven = ledger.submitted(), ledger.submitted(), ledger.submitted()
+    idle = ledger.submitted()
     market.commit(idle, commit(OTHER_ROOT, companion), sender=companion)
-    for job in (idle, asked, proven):
+    asked = ledger.submitted()
+    for job in (idle, asked):
         if market.check_of(job)[4] == 0:
             network.mine(8)
         market.reveal(job, ROOT, sender=provider)

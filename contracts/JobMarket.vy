@@ -67,6 +67,8 @@ PRICE_STEP: constant(uint256) = 8  # a window moves the price by at most an eigh
 IDLE_WINDOWS_MAX: constant(uint256) = 128  # (7/8) ** 128 = 4e-8: as good as the floor
 SUM_MAX: constant(uint256) = 2**128  # bounds what a price is multiplied by
 PRICE_MAX: constant(uint256) = 2**64
+# Whoever seals a submission's block knows the next beacon before anybody sees the block: the one after is drawn from.
+DRAW_DELAY: constant(uint256) = 2
 COMPANION_DRAW: constant(bytes32) = keccak256("companion")
 
 
@@ -278,7 +280,7 @@ def initialize(
     assert takeover_blocks < BEACONS - 1, "JobMarket: takeover after the beacon is forgotten"
     assert min_deadline > 0 and min_deadline <= max_deadline, "JobMarket: no deadline possible"
     assert max_deadline <= 2**64, "JobMarket: window beyond reason"
-    assert companion_window > 1 and companion_window < reveal_window, "JobMarket: no time to commit and reveal"
+    assert companion_window > DRAW_DELAY and companion_window < reveal_window, "JobMarket: no time to commit and reveal"
     assert reveal_window <= final_window, "JobMarket: final before the companion's reveal"
     assert sampling_bps > 0 and sampling_bps <= BPS, "JobMarket: no such share"
     assert companion_bps <= BPS - ROYALTIES_MAX_BPS, "JobMarket: no such share"
@@ -470,7 +472,7 @@ def reveal(number: uint256, trace_root: bytes32):
     state: uint8 = self._checks[number].state
     assert job.status == CLAIMED, "JobMarket: not claimed"
     assert msg.sender == job.provider, "JobMarket: not the provider"
-    assert block.number > job.submitted_at + 1, "JobMarket: companion not drawn yet"
+    assert block.number > job.submitted_at + DRAW_DELAY, "JobMarket: companion not drawn yet"
     if state == 0 and block.number <= job.submitted_at + self.companion_window:
         assert self._companion_of(number, job) == empty(address), "JobMarket: companion has not committed yet"
     if state == DIFFERS:
@@ -689,7 +691,7 @@ def check_of(number: uint256) -> Check:
 @view
 def companion_of(number: uint256) -> address:
     """
-    @notice The companion drawn for a submitted job; zero before the next block, and where none was drawn.
+    @notice The companion drawn for a submitted job; zero for two blocks, and where none was drawn.
     """
     return self._companion_of(number, self._jobs[number])
 
@@ -808,7 +810,7 @@ def _companion_of(number: uint256, job: Job) -> address:
         return check.companion
     if job.submitted_at == 0 or check.candidates == 0:
         return empty(address)
-    beacon: bytes32 = staticcall DUST.beacon(job.submitted_at + 1)
+    beacon: bytes32 = staticcall DUST.beacon(job.submitted_at + DRAW_DELAY)
     if beacon == empty(bytes32):
         return empty(address)
     draw: uint256 = convert(keccak256(abi_encode(beacon, number, COMPANION_DRAW)), uint256)

@@ -137,7 +137,7 @@ class JobIndex:
         submitted = job.last("Submitted")
         if job.companion is not None or submitted is None:
             return job.companion
-        job.drawn_companion = self._draw(job, job.drawn_companion, submitted.number + 1, "companion_of")
+        job.drawn_companion = self._draw(job, job.drawn_companion, submitted.number + 2, "companion_of")
         return job.drawn_companion[1] if job.drawn_companion is not None and any(job.drawn_companion[1]) else None
 
     def offers(self, provider: bytes, graphs: Sequence[bytes], limit: int = 64) -> list[Offer]:
@@ -192,8 +192,8 @@ class JobIndex:
             until = max(submitted.number + windows.reveal_window, job.held_until)
             if self._store.latest.head.number >= until:
                 return None
-            # A companion is drawn by the block between; it commits first, or lets its window pass.
-            ready_at = submitted.number + 2
+            # A companion is drawn by the second block; it commits first, or lets its window pass.
+            ready_at = submitted.number + 3
             if job.companion is None and self.companion_of(job) is not None:
                 ready_at = submitted.number + windows.companion_window + 1
             return Offer(job, job.status, ready_at)
@@ -239,7 +239,7 @@ class JobIndex:
         if revealed is not None:
             return self._find_challenge(job, revealed.number, companion)
         if opened is None:
-            return Check(job, CheckStep.COMMIT, submitted + 2, submitted + windows.companion_window)
+            return Check(job, CheckStep.COMMIT, submitted + 3, submitted + windows.companion_window)
         if opened.values["agrees"]:
             return None
         # Its provider hides: after the window a refund convicts it.

@@ -77,7 +77,7 @@ class Market(RuleBasedStateMachine):
             final_window_blocks=4,
             takeover_blocks=2,
             reveal_window_blocks=4,
-            companion_window_blocks=2,
+            companion_window_blocks=3,
             dispute_window_blocks=3,
             demand_window_blocks=2,
             demand_deposit_wei=10**9,
@@ -381,7 +381,7 @@ class Market(RuleBasedStateMachine):
         provider = market.provider_of(job)
         provider = self.people["alice"] if provider == NOBODY else provider
         self.attempt(market.submit, job, b"output", commit(root, provider), sender=provider)
-        self.network.mine(2)
+        self.network.mine(3)
         companion = market.companion_of(job)
         self.attempt(market.commit, job, commit(own, companion), sender=companion)
         if not hidden:

@@ -55,8 +55,8 @@ def test_a_job_is_answered_revealed_and_paid(chain: WorkChain, tmp_path: Path) -
     (output,) = view(chain.state, chain.params, "JobMarket", "output_of", 1)
     expected = rows().astype(np.int32) @ weights().astype(np.int32).T
     assert output == expected.astype("<i4").tobytes()
-    turn(chain, miner, 2)
-    assert status(chain) == 2  # a companion might be drawn by the block between; the reveal is in the pool
+    turn(chain, miner, 3)
+    assert status(chain) == 2  # a companion might be drawn by the second block; the reveal is in the pool
     turn(chain, miner)
     assert status(chain) == 3
     found = view(chain.state, chain.params, "JobMarket", "job", 1)[0]

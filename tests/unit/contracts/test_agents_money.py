@@ -45,7 +45,7 @@ class Market(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         network = self.network = Network(
-            base_fee=BASE_FEE, final_window_blocks=6, reveal_window_blocks=6, companion_window_blocks=2, pause_blocks=1
+            base_fee=BASE_FEE, final_window_blocks=6, reveal_window_blocks=6, companion_window_blocks=3, pause_blocks=1
         )
         network.mine(20)
         graph, self.provider = served_graph(network)

@@ -58,7 +58,7 @@ def claimed(network, graph, provider, root=TRACE_ROOT):
 def checked(network, graph, provider, companion, root=TRACE_ROOT, own=TRACE_ROOT):
     """A job to which both have committed; the provider may reveal."""
     job = claimed(network, graph, provider, root)
-    network.mine(2)
+    network.mine(3)
     network.JobMarket.commit(job, commit(own, companion), sender=companion)
     return job
 
@@ -76,7 +76,7 @@ def check_of(network, job):
 
 def draw(job, submitted_at):
     return int.from_bytes(
-        keccak(encode(["bytes32", "uint256", "bytes32"], [beacon_of(submitted_at + 1), job, keccak(b"companion")])),
+        keccak(encode(["bytes32", "uint256", "bytes32"], [beacon_of(submitted_at + 2), job, keccak(b"companion")])),
         "big",
     )
 
@@ -105,13 +105,14 @@ def test_a_companion_that_agrees_is_paid_its_share(network, graph, provider, com
     assert market.escrow() == 0 == network.balance(market.address)
 
 
-def test_the_block_after_the_submission_draws_the_companion(network, graph, provider):
+def test_the_second_block_after_the_submission_draws_the_companion(network, graph, provider):
     companions = [join_as_companion(network, graph, f"companion {i}") for i in range(5)]
     jobs = [claimed(network, graph, provider) for _ in range(8)]
     submitted_at = network.number
-    assert {network.JobMarket.companion_of(job) for job in jobs} == {NOBODY}
     join_as_companion(network, graph, "late")  # after the submission: does not move the draw
-    network.mine()
+    for _ in range(2):
+        assert {network.JobMarket.companion_of(job) for job in jobs} == {NOBODY}
+        network.mine()
     drawn = [network.JobMarket.companion_of(job) for job in jobs]
     assert drawn == [companions[(draw(job, submitted_at) >> 128) % 5] for job in jobs]
     assert len(set(drawn)) > 1
@@ -124,7 +125,7 @@ def test_only_a_share_of_the_jobs_is_sampled():
     provider = join(network, graph, "provider", bond=50 * BTC)
     companion = join_as_companion(network, graph, "companion")
     jobs = [claimed(network, graph, provider) for _ in range(40)]
-    network.mine()
+    network.mine(2)
     drawn = [network.JobMarket.companion_of(job) for job in jobs]
     assert drawn == [companion if draw(job, 100) % 10_000 < 2_500 else NOBODY for job in jobs]
     assert 0 < drawn.count(companion) < 40
@@ -138,7 +139,7 @@ def test_only_a_share_of_the_jobs_is_sampled():
 def test_a_provider_does_not_check_itself(network, graph, provider):
     network.Bonds.serve_as_companion(graph, sender=provider)
     job = claimed(network, graph, provider)
-    network.mine(2)
+    network.mine(3)
     assert network.JobMarket.companion_of(job) == NOBODY
     network.JobMarket.reveal(job, TRACE_ROOT, sender=provider)
 
@@ -146,7 +147,7 @@ def test_a_provider_does_not_check_itself(network, graph, provider):
 def test_a_companion_that_left_is_passed_over(network, graph, provider):
     first, second = (join_as_companion(network, graph, name) for name in ("first", "second"))
     job = claimed(network, graph, provider)
-    network.mine()
+    network.mine(2)
     drawn = network.JobMarket.companion_of(job)
     network.Bonds.leave(graph, sender=drawn)
     assert network.JobMarket.companion_of(job) == (second if drawn == first else first)
@@ -162,12 +163,12 @@ def test_refuses_a_commitment(network, graph, provider, companion):
     job = claimed(network, graph, provider)
     with reverts("JobMarket: not the companion"):  # not drawn yet
         market.commit(job, own, sender=companion)
-    network.mine()
+    network.mine(2)
     with reverts("JobMarket: not the companion"):
         market.commit(job, own, sender=provider)
     with reverts("JobMarket: empty commitment"):
         market.commit(job, bytes(32), sender=companion)
-    network.mine(COMPANION_WINDOW - 1)
+    network.mine(COMPANION_WINDOW - 2)
     market.commit(job, own, sender=companion)  # the window's last block
     with reverts("JobMarket: already committed"):
         market.commit(job, own, sender=companion)
@@ -181,10 +182,10 @@ def test_the_provider_waits_for_the_companion_no_longer_than_its_window(network,
     job = claimed(network, graph, provider)
     with reverts("JobMarket: companion not drawn yet"):
         network.JobMarket.reveal(job, TRACE_ROOT, sender=provider)
-    network.mine(2)
+    network.mine(3)
     with reverts("JobMarket: companion has not committed yet"):
         network.JobMarket.reveal(job, TRACE_ROOT, sender=provider)
-    network.mine(COMPANION_WINDOW - 1)
+    network.mine(COMPANION_WINDOW - 2)
     network.JobMarket.reveal(job, TRACE_ROOT, sender=provider)
     assert check_of(network, job)["state"] == 0
     network.mine(FINAL_WINDOW)
@@ -196,7 +197,7 @@ def test_the_provider_waits_for_the_companion_no_longer_than_its_window(network,
 def test_a_copied_commitment_opens_nothing(network, graph, provider, companion):
     """Vector 7: what the provider committed to, committed again by the companion."""
     job = claimed(network, graph, provider)
-    network.mine(2)
+    network.mine(3)
     network.JobMarket.commit(job, commit(TRACE_ROOT, provider), sender=companion)
     network.JobMarket.reveal(job, TRACE_ROOT, sender=provider)
     with reverts("JobMarket: not what was committed"):
@@ -212,7 +213,7 @@ def test_refuses_a_companions_reveal(network, graph, provider, companion):
     job = claimed(network, graph, provider)
     with reverts("JobMarket: nothing to open"):
         market.companion_reveal(job, TRACE_ROOT, sender=companion)
-    network.mine(2)
+    network.mine(3)
     market.commit(job, commit(TRACE_ROOT, companion), sender=companion)
     with reverts("JobMarket: before the provider's reveal"):
         market.companion_reveal(job, TRACE_ROOT, sender=companion)
@@ -296,7 +297,7 @@ def test_a_provider_that_drops_a_sampled_job_it_lied_about_is_slashed(network, g
     """It learns of the draw when all do; silence must not be cheaper than the court."""
     market, bonds = network.JobMarket, network.Bonds
     job = checked(network, graph, provider, companion, root=TRACE_ROOT, own=OTHER_ROOT)
-    network.mine(REVEAL_WINDOW - 2)
+    network.mine(REVEAL_WINDOW - 3)
     with reverts("JobMarket: before the provider's reveal"):
         market.companion_reveal(job, OTHER_ROOT, sender=companion)
     with reverts("JobMarket: before the reveal window's end"):
@@ -350,7 +351,7 @@ def test_a_late_provider_answers_a_companion_that_differs(network, graph, provid
 def test_when_both_are_silent_the_fee_goes_back(network, graph, provider, companion):
     market = network.JobMarket
     job = checked(network, graph, provider, companion)
-    network.mine(2 * REVEAL_WINDOW - 2)
+    network.mine(2 * REVEAL_WINDOW - 3)
     with reverts("JobMarket: before the reveal window's end"):
         market.refund(job)
     network.mine()
@@ -372,7 +373,7 @@ def test_an_open_demand_holds_the_job(network, graph, provider):
     job = claimed(network, graph, provider)
     with reverts("JobMarket: not revealed"):
         market.ask(job, 5, sender=COURT)
-    network.mine(2)
+    network.mine(3)
     market.reveal(job, TRACE_ROOT, sender=provider)
     network.mine(FINAL_WINDOW - 1)
     market.ask(job, 5, sender=COURT)
@@ -460,7 +461,7 @@ def test_a_bond_covers_a_tenth_of_it_in_open_jobs(network, graph, provider):
     with reverts("JobMarket: more than the bond covers"):
         market.request(graph, b"input", [100], network.number + 30, provider, value=FEE)
     drawn = market.request(graph, b"input", [100], network.number + 30, NOBODY, value=FEE)
-    network.mine(2)
+    network.mine(3)
     with reverts("JobMarket: more than the bond covers"):
         market.submit(drawn, b"output", commit(TRACE_ROOT, provider), sender=provider)
     market.reveal(jobs[0], TRACE_ROOT, sender=provider)
@@ -498,7 +499,7 @@ def test_royalties_go_to_the_owners_of_the_lineage(network, provider):
     network.Bonds.serve(child, sender=provider)
     before = [network.balance(account) for account in (*owners, provider)]
     job = claimed(network, child, provider)
-    network.mine(2)
+    network.mine(3)
     market.reveal(job, TRACE_ROOT, sender=provider)
     network.mine(FINAL_WINDOW)
     market.settle(job)

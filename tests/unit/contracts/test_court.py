@@ -119,7 +119,7 @@ def test_a_false_trace_convicts_the_companion_that_vouched(network, graph, provi
     market = network.JobMarket
     job = market.request(graph, b"input", [100], network.number + 30, provider, value=FEE)
     market.submit(job, b"output", commit(TRACE_ROOT, provider), sender=provider)
-    network.mine(2)
+    network.mine(3)
     market.commit(job, commit(TRACE_ROOT, companion), sender=companion)
     market.reveal(job, TRACE_ROOT, sender=provider)
     market.companion_reveal(job, TRACE_ROOT, sender=companion)
@@ -327,7 +327,7 @@ def test_a_provider_that_asks_itself_uses_up_nobody_elses_demands(network, graph
     requester = network.account("requester")
     job = market.request(graph, b"in", [100], network.number + 30, provider, sender=requester, value=FEE)
     market.submit(job, b"output", commit(TRACE_ROOT, provider), sender=provider)
-    network.mine(2)
+    network.mine(3)
     market.commit(job, commit(OTHER_ROOT, companion), sender=companion)
     market.reveal(job, TRACE_ROOT, sender=provider)
     asked = 0

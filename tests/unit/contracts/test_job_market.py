@@ -70,7 +70,7 @@ def submit(network, job, provider, output=OUTPUT):
 
 def finish(network, job, provider):
     submit(network, job, provider)
-    network.mine(2)
+    network.mine(3)
     network.JobMarket.reveal(job, TRACE_ROOT, sender=provider)
     network.skip_to(network.number + 20)
     network.JobMarket.settle(job)
@@ -312,7 +312,7 @@ def test_refuses_a_reveal(network, graph, provider):
     with reverts("JobMarket: not claimed"):
         network.JobMarket.reveal(job, TRACE_ROOT, sender=provider)
     submit(network, job, provider)
-    for _ in range(2):
+    for _ in range(3):
         with reverts("JobMarket: companion not drawn yet"):
             network.JobMarket.reveal(job, TRACE_ROOT, sender=provider)
         network.mine()
@@ -331,7 +331,7 @@ def test_a_copied_commitment_cannot_be_revealed(network, graph, provider):
     copier = join(network, graph, "copier")
     job = request(network, graph, copier)
     network.JobMarket.submit(job, OUTPUT, commit(TRACE_ROOT, provider), sender=copier)
-    network.mine(2)
+    network.mine(3)
     with reverts("JobMarket: not what was committed"):
         network.JobMarket.reveal(job, TRACE_ROOT, sender=copier)
 
@@ -434,7 +434,7 @@ def test_a_contract_reads_the_answer(network, graph, provider):
         reader.read(job, 2, 384)
     with reverts("AnswerReader: no such answer yet"):
         reader.read(job, 4, 0)
-    network.mine(2)
+    network.mine(3)
     network.JobMarket.reveal(job, TRACE_ROOT, sender=provider)
     network.skip_to(network.number + 20)
     network.JobMarket.settle(job)
@@ -467,7 +467,7 @@ def test_initializes_once_and_by_the_system(network):
         ({"price_window_blocks": 0}, "JobMarket: empty window"),
         ({"dispute_window_blocks": 2**64 + 1}, "JobMarket: window beyond reason"),
         ({"price_window_blocks": 2**64 + 1}, "JobMarket: window beyond reason"),
-        ({"companion_window_blocks": 1}, "JobMarket: no time to commit and reveal"),
+        ({"companion_window_blocks": 2}, "JobMarket: no time to commit and reveal"),
         ({"companion_window_blocks": 20}, "JobMarket: no time to commit and reveal"),
         ({"reveal_window_blocks": 21}, "JobMarket: final before the companion's reveal"),
         ({"sampling_bps": 0}, "JobMarket: no such share"),

@@ -59,7 +59,7 @@ class Scene:
         self.chain.ask(rows, ROWS, MINER)
         self.blocks()
         self.market(MINER, "submit", 1, b"\0" * 8, commitment(root, MINER))
-        self.blocks(2)
+        self.blocks(3)
 
     def check(self) -> Check | None:
         self.index.catch_up()
@@ -94,15 +94,15 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 def test_a_companion_commits_while_the_provider_waits(scene: Scene) -> None:
     scene.claim()
-    submitted = scene.head - 1
+    submitted = scene.head - 2
     check = scene.check()
     assert check is not None
-    assert (check.step, check.ready_at) == (CheckStep.COMMIT, submitted + 2)
+    assert (check.step, check.ready_at) == (CheckStep.COMMIT, submitted + 3)
     assert check.until == submitted + scene.window("companion_window")
     assert scene.provider_ready_at() == check.until + 1
     scene.market(COMPANION, "commit", 1, commitment(RIGHT, COMPANION))
     scene.blocks()
-    assert scene.provider_ready_at() == submitted + 2
+    assert scene.provider_ready_at() == submitted + 3
     late = scene.check()
     assert late is not None  # opens alone only if the provider never does
     assert (late.step, late.ready_at) == (CheckStep.REVEAL, submitted + scene.window("reveal_window") + 1)
@@ -162,7 +162,7 @@ def test_another_root_holds_the_job_and_demands_hold_it_longer(scene: Scene) -> 
 
 def test_a_provider_that_hides_another_root_is_convicted_by_a_refund(scene: Scene) -> None:
     scene.claim(WRONG)
-    submitted = scene.head - 1
+    submitted = scene.head - 2
     scene.market(COMPANION, "commit", 1, commitment(RIGHT, COMPANION))
     scene.blocks()
     scene.blocks(submitted + scene.window("reveal_window") - scene.head)

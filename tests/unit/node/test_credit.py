@@ -59,7 +59,7 @@ def run_job(chain: SmallChain) -> int:
     chain.extend(1, OTHER_MINER)
     commitment = keccak256(encode(["bytes32", "address"], [TRACE_ROOT, provider]))
     send(chain, MINER, JOB_MARKET, encode_call("JobMarket", "submit", 1, b"answer", commitment))
-    chain.extend(2, OTHER_MINER)  # a companion would be drawn by the second
+    chain.extend(3, OTHER_MINER)  # a companion would be drawn by the second
     send(chain, MINER, JOB_MARKET, encode_call("JobMarket", "reveal", 1, TRACE_ROOT))
     chain.extend(chain.params.final_window_blocks + 1, OTHER_MINER)
     send(chain, RICH, JOB_MARKET, encode_call("JobMarket", "settle", 1))
