@@ -1,7 +1,7 @@
 """One element of the decoder's operators. What follows from a shape alone is read as nothing of that tensor.
 
 `argmax` and `sample` need a whole row of scores: for vocabularies beyond 16,000 that is more than a leaf. `argmax` is
-then refuted by a witness (`refutes_argmax`).
+refuted by a witness instead; for `sample` there is none, and a graph that can be registered samples from fewer.
 """
 
 import numpy as np
