@@ -224,8 +224,10 @@ def gas_of(evidence: bytes, signature: bytes) -> tuple[int, int]:
 def table(rows: list[Row]) -> str:
     """The table of the spec: each operator once, its dearest place."""
     lines = [
-        f"A 7B decoder: {LAYERS} layers, {HIDDEN:,} wide, {VOCABULARY:,} tokens; prompt of {PROMPT} tokens; "
-        f"limit {TRANSACTION_GAS_MAX:,} gas.",
+        (
+            f"A 7B decoder: {LAYERS} layers, {HIDDEN:,} wide, {VOCABULARY:,} tokens; prompt of {PROMPT} tokens; "
+            f"limit {TRANSACTION_GAS_MAX:,} gas."
+        ),
         "",
         "| operator | step | evidence, bytes | judge, gas | transaction, gas |",
         "|---|--:|--:|--:|--:|",

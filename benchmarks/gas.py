@@ -18,7 +18,7 @@ import numpy as np
 from eth_keys.datatypes import PrivateKey
 from hyperdust_core import native_call
 
-from benchmarks import gas_bitcoin
+from benchmarks import gas_bitcoin, gas_judge
 from chain.engine import AccountOverride, BlockEnvironment, CallMessage, StateCache, call, genesis_state
 from docs.examples.digits import model
 from pouw import ticket
@@ -369,6 +369,11 @@ def bitcoin() -> Iterator[Case]:
         yield Case(name, address, data, gas)
 
 
+def judged() -> Iterator[Case]:
+    for name, data in gas_judge.inputs():
+        yield Case(name, registry.JUDGE, data)
+
+
 def named(parts: int, inputs: int, outputs: int) -> Hypergraph:
     """A graph that is names, mostly."""
     kind = TensorType(INT16, (2,))
@@ -421,7 +426,11 @@ def main() -> int:
     parser.add_argument("--only", default="", help="calls whose name holds this")
     arguments = parser.parse_args()
     before = [measure(case) for case in ethereum()]
-    cases = (case for make in (openings, operators, elements, tickets, graphs, graph_files, bitcoin) for case in make())
+    cases = (
+        case
+        for make in (openings, operators, elements, tickets, graphs, graph_files, judged, bitcoin)
+        for case in make()
+    )
     rows = [measure(case) for case in cases if arguments.only in f"{NAMES[case.address]} {case.name}"]
     again = (measure(case) for case in ethereum())
     best = (min(pair, key=lambda row: row.ns) for pair in zip(before, again, strict=True))
