@@ -191,7 +191,8 @@ class RpcCourt:
 
     def load_announced(self, job: int) -> bytes:
         """Hash of this key's last announcement about a job; 32 zeros for none."""
-        return bytes(self._view("commitment_of", job, self._account.address)[0])
+        (commitment,) = self._view("commitment_of", job, self._account.address)
+        return bytes(commitment[0])
 
     def _view(self, function: str, *args: object) -> tuple[Any, ...]:
         with RpcClient(self._rpc) as client:

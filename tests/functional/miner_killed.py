@@ -15,7 +15,7 @@ import httpx
 import pytest
 from eth_account import Account
 
-from hyperdust.contracts_abi import ADDRESSES, encode_call
+from hyperdust.contracts_abi import ADDRESSES, encode_call, event_topic
 from hyperdust.graph import input_bytes
 from hyperdust.job import find_graph
 from hyperdust.rpc_client import RpcClient
@@ -49,8 +49,8 @@ def ask(devnet, text: str, provider: str | None = None) -> int:
         )
         account = Account.from_key(devnet.accounts[5].private_key)
         receipt = client.send_transaction(account, ADDRESSES["JobMarket"], call, 10**13)
-    (log,) = receipt["logs"]
-    return int(log["topics"][1], 16)
+    requested = "0x" + event_topic("JobMarket", "Requested").hex()
+    return int(next(log["topics"][1] for log in receipt["logs"] if log["topics"][0] == requested), 16)
 
 
 @contextmanager
