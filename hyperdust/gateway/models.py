@@ -188,11 +188,14 @@ class Catalog:
         """
         return self._agent(int(match[1])) if (match := _AGENT.fullmatch(name)) else self._by_name(name)
 
+    def names(self) -> list[str]:
+        """Of the graphs."""
+        return [model.id for model in self._models.values()]
+
     def listed(self) -> Iterator[Model]:
         """Graphs with a provider on this chain, and the newest agents in front of them."""
         asked = {graph for graph in self._models if self._registered(graph) and self._providers(graph)}
-        for graph in asked_in_order(self._models, asked):
-            yield self._models[graph]
+        yield from (model for graph, model in self._models.items() if graph in asked)
         for number in self._newest_agents():
             try:
                 found = self._agent(number)
@@ -239,11 +242,6 @@ class Catalog:
     def _view(self, contract: str, function: str, *args: object) -> tuple[Any, ...]:
         raw = self._client.view(ADDRESSES[contract], encode_call(contract, function, *args))
         return decode_output(contract, function, raw)
-
-
-def asked_in_order(models: Mapping[bytes, Model], wanted: set[bytes]) -> list[bytes]:
-    """Those wanted, in the models' order."""
-    return [graph for graph in models if graph in wanted]
 
 
 def kind_of(loaded: LoadedGraph) -> str | None:

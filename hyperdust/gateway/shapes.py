@@ -22,7 +22,7 @@ class Form:
     created: int
     """Unix seconds."""
 
-    def whole(self, found: Answered, *, facts: Answered) -> dict[str, Any]:
+    def whole(self, found: Answered) -> dict[str, Any]:
         """The body of an answer that is not streamed."""
         text = str(found.answer.text or "")
         content = {"message": {"role": "assistant", "content": text, "refusal": None}} if self.chat else {"text": text}
@@ -34,7 +34,7 @@ class Form:
             "model": found.paid.asked.model.id,
             "choices": [choice],
             "usage": usage(found),
-            "hyperdust": facts.facts() | {"output": tokens_of(found)},
+            "hyperdust": found.facts() | {"output": tokens_of(found)},
         }
 
     def chunk(self, found: Answered, text: str, *, first: bool) -> dict[str, Any]:
@@ -42,11 +42,11 @@ class Form:
         role = {"role": "assistant"} if first else {}
         return self._chunk(found, {"delta": role | {"content": text}} if self.chat else {"text": text}, None)
 
-    def last(self, found: Answered, facts: Answered) -> dict[str, Any]:
+    def last(self, found: Answered) -> dict[str, Any]:
         """The chunk that says why the text ends, and what the chain says of it."""
         ending: dict[str, Any] = {"delta": {}} if self.chat else {"text": ""}
         return self._chunk(found, ending, finish_reason(found)) | {
-            "hyperdust": facts.facts() | {"output": tokens_of(found)}
+            "hyperdust": found.facts() | {"output": tokens_of(found)}
         }
 
     def counted(self, found: Answered) -> dict[str, Any]:
