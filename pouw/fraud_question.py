@@ -13,6 +13,7 @@ from pouw.fraud_path import Committed, at, check_path
 from pouw.fraud_tensor import lift, nodes_at, top_node, value_of_children, value_of_leaf
 from pouw.fraud_types import (
     ANSWER_BYTES_MAX,
+    ANSWERED_BYTES_MAX,
     DEMAND_BYTES_MAX,
     EvidenceMalformed,
     Facts,
@@ -80,6 +81,8 @@ def _read(facts: Facts, demand: bytes) -> tuple[Asked, Committed]:
     form, value, siblings = cursor.counted(2, "form"), cursor.counted(1, "value"), cursor.roots(1, "siblings")
     cursor.end("demand")
     committed = check_path(facts, path)
+    if question.kind is QuestionKind.OPERATOR_ROOTS:
+        _check_answerable(committed, question, len(demand))
     target, size_bytes = _target(committed, question), 0
     if question.kind in {QuestionKind.TREE_CHILDREN, QuestionKind.LEAF}:
         target, size_bytes = _node(question, target, Form.decode(form), value, siblings)
@@ -128,6 +131,14 @@ def check_data(asked: Asked, data: bytes) -> None:
             found = value_of_leaf(asked.size_bytes, question.index, data)
     if found != asked.target:
         raise NotCommitted(f"answer to {question.kind.name}", found, asked.target)
+
+
+def _check_answerable(committed: Committed, question: Question, size_bytes: int) -> None:
+    """Refuse to ask for a list that no transaction could answer with."""
+    head = committed.head(question.subgraph)
+    size_bytes += ROOT_BYTES * committed.history_place(question.subgraph, len(head.inputs))
+    if size_bytes > ANSWERED_BYTES_MAX:
+        raise Outside("bytes of demand and answer", size_bytes, f"at most {ANSWERED_BYTES_MAX}")
 
 
 def _target(committed: Committed, question: Question) -> bytes:

@@ -16,6 +16,7 @@ from pouw.trace import DType, UnknownDType, dtype_by_code, leaf_count, size_of
 ANSWER_BYTES_MAX = 131_072  # of an answer: 4,096 roots
 EVIDENCE_BYTES_MAX = 131_072  # the court's bound: a transaction holds no more
 DEMAND_BYTES_MAX = 65_536  # likewise
+ANSWERED_BYTES_MAX = 129_024  # a demand and its answer in one transaction, with 2 KiB for what surrounds them
 FORM_RANK_MAX = 4  # as a graph's types
 FANOUT_BITS = 8  # an answer about a tensor's tree has up to 256 chaining values
 FACTS_BYTES = 160

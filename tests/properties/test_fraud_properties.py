@@ -7,8 +7,18 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from chain.errors import Invalid
-from pouw.fraud import OwnTrace, VerdictKind, build_proof, check_proof, find_difference, list_hash
-from pouw.fraud_codec import Path, decode_evidence, encode_evidence
+from pouw.fraud import (
+    OwnTrace,
+    Question,
+    VerdictKind,
+    build_proof,
+    check_answer,
+    check_proof,
+    check_question,
+    find_difference,
+    list_hash,
+)
+from pouw.fraud_codec import Cursor, Path, decode_evidence, encode_evidence
 from pouw.operators.errors import TensorOutOfRange
 from pouw.trace import tensor_root
 from tests.unit.fraud_harness import Case, Liar, flip, loop_case, output_of, plain_case
@@ -95,3 +105,41 @@ def test_no_evidence_convicts_the_honest(kind, fault, data):
     assert any(verdict.list_hash)
     signed = b"".join(map(tensor_root, own.inside(verdict.step, verdict.subgraph).tensors))
     assert verdict.list_hash != list_hash(signed)
+
+
+@SETTINGS
+@given(CASES, FAULTS, st.data())
+def test_the_honest_can_answer_whatever_may_be_demanded(kind, fault, data):
+    """Demands made on the way to a wrong provider, with honest commitments put in, then changed anywhere."""
+    case, own = honest(*kind)
+    _, liar, output = wrong(case, own, fault)
+    find_difference(case.facts(liar.trace_root, output), own, liar, output)
+    demand = data.draw(st.sampled_from(liar.asked))
+    facts = case.facts(Liar(own).trace_root, output_of(own))
+    asked = replace(
+        demand.question,
+        step=data.draw(st.integers(0, 8)) if demand.question.step else 0,
+        subgraph=data.draw(st.integers(0, 3)) if demand.question.subgraph else 0,
+        operator=data.draw(st.integers(0, 6)) if demand.question.operator else 0,
+        level=data.draw(st.integers(0, 3)) if demand.question.level else 0,
+        index=data.draw(st.integers(0, 400)) if demand.question.index else 0,
+    )
+    cursor = Cursor(demand.data, Question.SIZE_BYTES)
+    path = Path.read(cursor)
+    # without the list: one that rests on it is only taken with the signature of the very list
+    honest_path = Path(
+        path.top_layer,
+        None if path.trace_children is None else own.trace_children(),
+        tuple((step, own.step_roots(step)) for step, _ in path.steps),
+        tuple((step, number, own.port_roots(step, number)) for step, number, _ in path.ports),
+    )
+    changed = bytearray(asked.encode() + honest_path.encode() + demand.data[cursor.position :])
+    for _ in range(data.draw(st.integers(0, 1))):
+        changed[data.draw(st.integers(0, len(changed) - 1))] ^= data.draw(st.integers(0, 255))
+    try:
+        found = check_question(facts, bytes(changed))
+    except Invalid:
+        return
+    if any(found.list_hash):
+        return
+    check_answer(facts, bytes(changed), own.answer(found.question).data)
