@@ -10,9 +10,9 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hyperdust.gateway.errors import BadRequest, Unsupported
+from pouw.compiler.loading import nesting_of
 
 DEPTH: Final = 32
-"""Nesting of a body; json itself raises from 1,000 on."""
 MESSAGES: Final = 256
 INPUTS: Final = 64
 """Texts of one embeddings request: a job each."""
@@ -200,13 +200,14 @@ def _words(content: str | list[_Part]) -> str:
 
 def _loaded(raw: bytes) -> dict[str, Any]:
     """The JSON object, without what says nothing."""
+    if nesting_of(raw) > DEPTH:  # before the parser, which recurses in C
+        raise BadRequest(f"the body is nested deeper than {DEPTH}")
     try:
-        body = json.loads(raw, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        body = json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
+    except ValueError as error:
         raise BadRequest(f"the body is not JSON: {str(error)[:200]}") from error
     if not isinstance(body, dict):
         raise BadRequest("the body is not a JSON object")
-    _check_depth(body)
     kept = {}
     for name, value in body.items():
         if value is None:
@@ -269,19 +270,6 @@ def _path(location: tuple[int | str, ...]) -> str:
 def _same(value: Any, silent: Any) -> bool:
     """Equal as JSON: true is not 1."""
     return isinstance(value, bool) == isinstance(silent, bool) and value == silent
-
-
-def _check_depth(body: Any) -> None:
-    layer, depth = [body], 0
-    while layer:
-        if depth > DEPTH:
-            raise BadRequest(f"the body is nested deeper than {DEPTH}")
-        layer = [inner for value in layer if isinstance(value, dict | list) for inner in _inside(value)]
-        depth += 1
-
-
-def _inside(value: dict[str, Any] | list[Any]) -> list[Any]:
-    return list(value.values()) if isinstance(value, dict) else value
 
 
 def _no_constant(name: str) -> None:
