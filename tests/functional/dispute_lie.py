@@ -182,7 +182,7 @@ def test_an_honest_job_ends_final_and_a_challenge_finds_it_right(court, companio
 def test_a_companion_killed_at_any_moment_proves_every_lie_once(court, checker, eventually) -> None:
     operators = random.SystemRandom().sample(range(OPERATORS), 3)
     print(f"operators {operators}")
-    checker, asker = Court.fund(court.devnet), court.funded_key()
+    asker = Court.fund(court.devnet)
     with court.role("companion", checker, "--backend", "numpy"):
         eventually(lambda: court.is_bonded(checker, "is_companion"), limit_s=60)
     liars = [start_liar(court, eventually, operator)[0] for operator in operators]

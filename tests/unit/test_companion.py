@@ -3,7 +3,7 @@
 import shutil
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from chain.params import BONDS
 from hyperdust.companion.role import Duties
 from hyperdust.contracts_abi import encode_call
 from hyperdust.graph import LoadedGraph
+from hyperdust.miner.jobs import Answer, Provider
 from hyperdust.miner.role import Miner
 from hyperdust.node.contracts import view
 from hyperdust.proto import work_pb2 as messages
@@ -246,6 +247,33 @@ def test_a_challenge_of_an_honest_job_ends_with_no_transaction(tmp_path: Path) -
     scene.until(FINAL)
     assert scene.nonce() == before
     scene.chain.close()
+
+
+def test_a_wrong_output_under_a_right_trace_is_proven(scenes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    execute = Provider.execute
+
+    def lie(provider: Provider, job: messages.Job) -> Answer:
+        answer = execute(provider, job)
+        return replace(answer, output=bytes([answer.output[0] ^ 1]) + answer.output[1:])
+
+    monkeypatch.setattr(Provider, "execute", lie)
+    scene = scenes()
+    scene.ask()
+    scene.until(SLASHED)
+    _, challenger, _, _, kind, verdict, _ = scene.view("dispute_of", 1, contract="Court")
+    assert (challenger.lower(), kind, verdict) == (COMPANION.address.lower(), 5, GUILTY)
+    assert scene.bond(COMPANION) == 10**18  # it vouched for the trace, which is right
+
+
+def test_a_result_for_an_input_that_the_graph_does_not_take_is_proven(
+    scenes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Provider, "execute", lambda *_: Answer(b"made up", b"\7" * 32, ()))
+    scene = scenes()
+    scene.chain.ask(b"short", ROWS, MINER)
+    scene.until(SLASHED)
+    _, _, _, _, kind, verdict, _ = scene.view("dispute_of", 1, contract="Court")
+    assert (kind, verdict) == (7, GUILTY)
 
 
 def test_the_asker_of_a_false_job_is_whole(scenes: Any) -> None:
