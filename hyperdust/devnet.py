@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,13 +18,14 @@ from eth_account.signers.local import LocalAccount
 
 from chain.errors import HyperdustError
 from hyperdust import job
-from hyperdust.contracts_abi import ADDRESSES
+from hyperdust.contracts_abi import ADDRESSES, decode_output, encode_call
 from hyperdust.devnet_bitcoin import INITIAL_BLOCKS, DevnetBitcoin
 from hyperdust.devnet_folder import DevnetError, locked, prepare_genesis, wipe, write_atomically
 from hyperdust.rpc_client import RpcClient, Unreachable
 from hyperdust.supervisor import Role, Supervisor
 from hyperdust.wallet import DEVNET_MNEMONIC, WEI_PER_BTC, role_key, show_btc, user_key
 
+_COMMAND: Final = (sys.executable, "-m", "hyperdust.cli")
 _ACCOUNTS: Final = 10
 _FIRST_JOB: Final = "Bitcoin is a peer-to-peer electronic cash system"
 _FIRST_JOB_FEE: Final = WEI_PER_BTC // 100_000
@@ -32,6 +33,8 @@ _START_TIMEOUT_S: Final = 180.0
 _POLL_S: Final = 0.1
 _FAUCET_ROLE: Final = 19
 """Its account: the last of those that genesis funds with 10 BTC for roles."""
+_FIRST_COMPANION_ROLE: Final = 10
+"""Their accounts: 10 to 17, behind the miners'."""
 _BITCOIN_SPACINGS: Final = 2
 """Blocks of the chain to one of Bitcoin."""
 _EXPLORER_STOP_S: Final = 1.0
@@ -58,6 +61,7 @@ class DevnetConfig:
     fresh: bool
     explorer: bool = True
     bitcoin: bool = True
+    companions: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,8 @@ def run_devnet(config: DevnetConfig) -> None:
         bitcoin = _bitcoin(config, genesis, ports) if config.bitcoin else None
         supervisor = Supervisor(_roles(config, genesis, ports, bitcoin))
         try:
-            Devnet(config, genesis, ports, supervisor, stop, bitcoin).run()
+            companions = _companions(config, genesis, ports)
+            Devnet(config, genesis, ports, supervisor, stop, bitcoin, companions).run()
         finally:
             _forget(config.ready_file)
             if bitcoin is not None:
@@ -125,6 +130,7 @@ class Devnet:
     supervisor: Supervisor
     stop: threading.Event
     bitcoin: DevnetBitcoin | None = None
+    companions: Sequence[Role] = ()
 
     def run(self) -> None:
         """Start the roles, wait until all is up, then supervise until told to stop."""
@@ -159,10 +165,14 @@ class Devnet:
             with RpcClient(self._url) as client:
                 self._wait_for(client, say, "the node to answer", _answers)
                 self._wait_for(client, say, "the miners to bond and make blocks", self._mines)
+                for role in self.companions:  # only now: nothing that the first job needs waits for them
+                    self.supervisor.add(role)
                 if self.config.explorer:
                     self._wait_for(client, say, "the explorer to answer", lambda _: _listens(self.ports.explorer))
                 result["graphs"] = {name: "0x" + graph.hex() for name, graph in job.graphs_on_chain(client).items()}
                 result["first_job"] = self._first_job(client, say) if self.config.demo else None
+                checked = bytes.fromhex(result["graphs"]["minilm"][2:])
+                self._wait_for(client, say, "the companions to bond", lambda client: self._check(client, checked))
                 self._wait_for(client, say, "the node to follow Bitcoin", self._follows_bitcoin)
         except (HyperdustError, OSError) as error:
             result["error"] = error
@@ -195,6 +205,9 @@ class Devnet:
         bonded = {address.lower() for address in client.call("hyperdust_getProviders", "minilm")}
         ours = {role_key(index).address.lower() for index in range(self.config.miners)}
         return ours <= bonded
+
+    def _check(self, client: RpcClient, graph: bytes) -> bool:
+        return all(_is_companion(client, graph, index) for index in range(len(self.companions)))
 
     def _first_job(self, client: RpcClient, say: job.Say) -> Mapping[str, Any]:
         from hyperdust.graph import input_bytes  # noqa: PLC0415  # loads while the processes start
@@ -302,7 +315,6 @@ def _bitcoin_access(bitcoin: DevnetBitcoin) -> dict[str, str]:
 def _roles(
     config: DevnetConfig, genesis: Mapping[str, Any], ports: Ports, bitcoin: DevnetBitcoin | None = None
 ) -> list[Role]:
-    command = (sys.executable, "-m", "hyperdust.cli")
     named = {name: str(port) for name, port in ports.named.items()}
     logs = config.data_dir / "logs"
     follows = () if bitcoin is None else ("--bitcoin-rpc", bitcoin.url, "--bitcoin-user", bitcoin.login.user)
@@ -312,7 +324,7 @@ def _roles(
         log=logs / "node0.log",
         environment={} if bitcoin is None else {"HYPERDUST_BITCOIN_PASSWORD": bitcoin.login.password},
         command=(
-            *command, "node", "--dev", "--data-dir", str(config.data_dir / "node0"),
+            *_COMMAND, "node", "--dev", "--data-dir", str(config.data_dir / "node0"),
             "--genesis", str(config.data_dir / "genesis.json"), "--block-time", str(genesis["spacing_s"]),
             "--rpc-port", named["rpc"], "--ws-port", named["ws"],
             "--work-grpc-port", named["work_grpc"], "--metrics-port", named["metrics"], *follows,
@@ -324,17 +336,7 @@ def _roles(
             name=f"miner{index}",
             log=logs / f"miner{index}.log",
             environment={"HYPERDUST_KEY": _private_key(role_key(index))},
-            command=(
-                *command,
-                "miner",
-                *(word for graph in genesis.get("graphs", ()) for word in ("--graph", graph)),
-                "--data-dir",
-                str(config.data_dir / f"miner{index}"),
-                "--rpc",
-                f"http://127.0.0.1:{named['rpc']}",
-                "--work-grpc",
-                f"127.0.0.1:{named['work_grpc']}",
-            ),
+            command=(*_COMMAND, "miner", *_works(config, genesis, ports, f"miner{index}")),
         )
         for index in range(config.miners)
     ]
@@ -344,11 +346,40 @@ def _roles(
         log=logs / "explorer.log",
         environment={"HYPERDUST_FAUCET_KEY": _private_key(role_key(_FAUCET_ROLE))},
         command=(
-            *command, "explorer", "--rpc", f"http://127.0.0.1:{named['rpc']}", "--port", str(ports.explorer),
+            *_COMMAND, "explorer", "--rpc", f"http://127.0.0.1:{named['rpc']}", "--port", str(ports.explorer),
         ),
         stop_s=_EXPLORER_STOP_S,
     )  # fmt: skip
     return [node, *miners, explorer] if config.explorer else [node, *miners]
+
+
+def _companions(config: DevnetConfig, genesis: Mapping[str, Any], ports: Ports) -> list[Role]:
+    return [
+        Role(
+            kind="companion",
+            name=f"companion{index}",
+            log=config.data_dir / "logs" / f"companion{index}.log",
+            environment={"HYPERDUST_KEY": _private_key(role_key(_FIRST_COMPANION_ROLE + index))},
+            command=(*_COMMAND, "companion", *_works(config, genesis, ports, f"companion{index}")),
+            stage="miner",
+        )
+        for index in range(config.companions)
+    ]
+
+
+def _works(config: DevnetConfig, genesis: Mapping[str, Any], ports: Ports, name: str) -> tuple[str, ...]:
+    """Options that miners and companions share."""
+    graphs = (word for graph in genesis.get("graphs", ()) for word in ("--graph", graph))
+    return (
+        *graphs, "--data-dir", str(config.data_dir / name), "--rpc", f"http://127.0.0.1:{ports.rpc}",
+        "--work-grpc", f"127.0.0.1:{ports.named['work_grpc']}",
+    )  # fmt: skip
+
+
+def _is_companion(client: RpcClient, graph: bytes, index: int) -> bool:
+    account = role_key(_FIRST_COMPANION_ROLE + index).address
+    raw = client.view(ADDRESSES["Bonds"], encode_call("Bonds", "is_companion", graph, account))
+    return bool(decode_output("Bonds", "is_companion", raw)[0])
 
 
 def _forget(ready_file: Path | None) -> None:

@@ -82,7 +82,8 @@ def locked(data_dir: Path) -> Iterator[None]:
 def wipe(data_dir: Path) -> None:
     """Delete what a devnet wrote, and only where one did."""
     if (data_dir / "genesis.json").exists():
-        for folder in (*data_dir.glob("node*"), *data_dir.glob("miner*"), data_dir / "bitcoin", data_dir / "logs"):
+        roles = (folder for kind in ("node", "miner", "companion") for folder in data_dir.glob(f"{kind}*"))
+        for folder in (*roles, data_dir / "bitcoin", data_dir / "logs"):
             shutil.rmtree(folder, ignore_errors=True)
         (data_dir / "genesis.json").unlink()
 

@@ -47,7 +47,10 @@ def devnet(
     block_time: Annotated[
         int | None, typer.Option("--block-time", min=1, help="Seconds between blocks of a new chain. Default: 2.")
     ] = None,
-    miners: Annotated[int, typer.Option("--miners", min=1, max=16, help="Miners to start.")] = 1,
+    miners: Annotated[int, typer.Option("--miners", min=1, max=10, help="Miners to start.")] = 1,
+    companions: Annotated[
+        int, typer.Option("--companions", min=0, max=8, help="Companions to start, which check the miners.")
+    ] = 1,
     nodes: Annotated[int, typer.Option("--nodes", min=1, help="Nodes to start; peer to peer is not built: 1.")] = 1,
     demo: Annotated[bool, typer.Option("--demo/--no-demo", help="Run a first paid job.")] = True,
     bitcoin: Annotated[
@@ -57,7 +60,7 @@ def devnet(
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the chain in the data folder first.")] = False,
     pages: Annotated[bool, typer.Option("--explorer/--no-explorer", help="Serve web pages of the chain.")] = True,
 ) -> None:
-    """A whole network on this machine: Bitcoin, node, miners, funded accounts, a first paid job.
+    """A whole network on this machine: Bitcoin, node, miners, companions, funded accounts, a first paid job.
 
     A second start goes on with the same chain. Ctrl-C stops everything in order.
 
@@ -79,6 +82,7 @@ def devnet(
             seed=seed,
             block_time_s=block_time,
             miners=miners,
+            companions=companions,
             demo=demo,
             fresh=fresh,
             explorer=pages,

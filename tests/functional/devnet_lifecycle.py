@@ -122,7 +122,8 @@ def test_start_ready_file_resume_and_stop(tmp_path):
         assert found["first_job"]["status"] in {"claimed", "final"}
         assert len(found["first_job"]["output"]) == 384
         assert found["bitcoin"] is None
-        pids = [*found["pids"]["node"], *found["pids"]["miner"]]
+        assert len(found["pids"]["companion"]) == 1
+        pids = [*found["pids"]["node"], *found["pids"]["miner"], *found["pids"]["companion"]]
         assert [node["pid"] for node in found["nodes"]] == found["pids"]["node"]
         assert all(psutil.pid_exists(pid) for pid in pids)
         with RpcClient(found["rpc"]) as client:
@@ -166,13 +167,13 @@ def test_a_role_that_cannot_start_is_named_with_its_last_words(tmp_path):
 
 def test_roles_do_not_outlive_their_supervisor(tmp_path):
     with devnet(tmp_path, free_port(), "--no-demo") as (process, ready):
-        pids = [*read(ready)["pids"]["node"], *read(ready)["pids"]["miner"]]
+        pids = [pid for kind in ("node", "miner", "companion") for pid in read(ready)["pids"][kind]]
         process.kill()
         process.wait()
         wait_for("the roles to end", lambda: not any(map(psutil.pid_exists, pids)), 15)
 
 
-def test_kill_9_of_node_and_miner_at_random_moments_loses_nothing(tmp_path):
+def test_kill_9_of_any_role_at_random_moments_loses_nothing(tmp_path):
     seed = int(os.environ.get("HYPERDUST_TEST_SEED", str(time.time_ns() % 10**9)))
     print(f"seed {seed}, {KILLS} kills")
     draw = random.Random(seed)
@@ -190,7 +191,7 @@ def test_kill_9_of_node_and_miner_at_random_moments_loses_nothing(tmp_path):
                 assert block(client, number) == expected, f"block {number} changed, seed {seed}"
 
         for kill in range(KILLS):
-            kind = draw.choice(["node", "miner"])
+            kind = draw.choice(["node", "miner", "companion"])
             time.sleep(draw.uniform(0, 2))
             if (number := head()) is not None:
                 seen |= {n: block(client, n) for n in range(max(seen, default=-1) + 1, number + 1)}
