@@ -195,7 +195,10 @@ class Duty:
         if self.outbox.get(name) is None:
             log.warning("data is withheld, demanding it", job=check.job, question=demand.question.kind.name)
         call = Call(
-            COURT, encode_call("Court", "demand", check.job, demand.data), _DEMAND_GAS, self.court.load_deposit()
+            COURT,
+            encode_call("Court", "demand", check.job, demand.data, demand.signature),
+            _DEMAND_GAS,
+            self.court.load_deposit(),
         )
         self._deliver(name, call, template, check.job)
         return True

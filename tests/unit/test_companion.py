@@ -21,6 +21,8 @@ from hyperdust.proto import work_pb2 as messages
 from hyperdust.work_client import WorkClient
 from pouw.backends.reference import NumpyBackend
 from pouw.execution import Tensor
+from pouw.fraud import Outside, Question, QuestionKind
+from pouw.fraud_own import OwnTrace
 from pouw.graph_encoding import encode_top_layer
 from pouw.trace import tensor_root
 from tests.small_chain import MINER, OTHER_MINER, K, graph, graph_id, weights
@@ -223,6 +225,25 @@ def test_who_withholds_is_convicted_by_time(scenes: Any, monkeypatch: pytest.Mon
     scene.until(SLASHED, limit=120)
     _, challenger, _, _, kind, verdict, _ = scene.view("dispute_of", 1, contract="Court")
     assert (challenger.lower(), kind, verdict) == (COMPANION.address.lower(), 8, GUILTY)
+
+
+def test_who_signs_a_list_and_then_falls_silent_is_convicted_by_time(
+    scenes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = OwnTrace.answer
+
+    def fall_silent(own: OwnTrace, question: Question) -> Any:
+        if own.on_output is not None and question.kind > QuestionKind.OPERATOR_ROOTS:
+            raise Outside("question", question.kind, "one that hurts less")
+        return answer(own, question)
+
+    monkeypatch.setattr(OwnTrace, "answer", fall_silent)
+    scene = scenes(fault=0)
+    scene.ask()
+    scene.until(SLASHED, limit=120)
+    _, challenger, _, _, kind, verdict, _ = scene.view("dispute_of", 1, contract="Court")
+    assert (challenger.lower(), kind, verdict) == (COMPANION.address.lower(), 8, GUILTY)
+    assert scene.bond(COMPANION) >= 10**18
 
 
 def test_a_job_that_no_companion_checked_may_be_challenged_by_anybody(tmp_path: Path) -> None:
