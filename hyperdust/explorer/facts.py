@@ -1,5 +1,6 @@
 """What the pages need to know beside the node: ABIs of the predeploys, graphs on this machine, words of token ids."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -21,6 +22,8 @@ from pouw.hypergraph import Hypergraph
 from pouw.operators.types import TensorType
 
 _TOKENS_MAX: Final = 512
+_TEMPLATES: Final = ("Agent", "AgentCoin", "AgentItems")  # code behind proxies: many contracts have each interface
+_NETWORKS: Final = Path(__file__).resolve().parents[2] / "genesis"
 
 
 def gather(public_rpc: str, faucet_address: str | None) -> dict[str, Any]:
@@ -29,7 +32,11 @@ def gather(public_rpc: str, faucet_address: str | None) -> dict[str, Any]:
         "rpc": public_rpc,
         "devnet_chain_ids": [DEVNET_CHAIN_IDS.start, DEVNET_CHAIN_IDS.stop],
         "faucet": faucet_address and {"address": faucet_address, "amount_wei": str(AMOUNT_WEI)},
-        "contracts": {name: _contract(name, address) for name, address in ADDRESSES.items()},
+        "contracts": {
+            name: {"address": "0x" + address.hex()} | _interface(name) for name, address in ADDRESSES.items()
+        },
+        "templates": {name: _interface(name) for name in _TEMPLATES},
+        "finality": list(_finality()),
         "graphs": list(_graphs()),
     }
 
@@ -79,10 +86,25 @@ def _tokenizer() -> Tokenizer | None:
     return tokenizer
 
 
-def _contract(name: str, address: bytes) -> dict[str, Any]:
+def _finality() -> Iterator[dict[str, Any]]:
+    """What no contract tells: the constants of finality, by ranges of chain ids. A devnet has regtest's."""
+    for network in ("main", "regtest"):
+        try:
+            table = json.loads((_NETWORKS / f"{network}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue  # an explorer without the tables shows checkpoints, and no progress between them
+        chain_id, constants = table["chain_id"], table["finality"]
+        devnet = chain_id in DEVNET_CHAIN_IDS
+        yield {
+            "chain_ids": [DEVNET_CHAIN_IDS.start, DEVNET_CHAIN_IDS.stop] if devnet else [chain_id, chain_id + 1],
+            "epoch_blocks": constants["epoch_blocks"],
+            "threshold": [constants["threshold_numerator"], constants["threshold_denominator"]],
+        }
+
+
+def _interface(name: str) -> dict[str, Any]:
     abi = load_abi(name)
     return {
-        "address": "0x" + address.hex(),
         "functions": [
             _entry(entry) | {"selector": "0x" + function_abi_to_4byte_selector(_typed(entry)).hex()}
             for entry in abi

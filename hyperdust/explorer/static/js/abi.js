@@ -83,16 +83,33 @@ function encode(args) {
   return [...args.slice(0, -1), WORD * args.length, last.length, ...last].map(word).join("");
 }
 
+/** A predeploy's interface, or that of the code behind agents, coins and items. */
+const interfaceOf = (config, kind) => config.contracts[kind] ?? config.templates[kind];
+
 /** eth_call of a predeploy's view, as a request of a batch; `readView` reads its answer. */
 export function viewCall(config, contract, name, ...args) {
-  const { address, functions } = config.contracts[contract];
-  const entry = functions.find((found) => found.name === name && found.inputs.length === args.length);
+  return viewAt(config, contract, config.contracts[contract].address, name, ...args);
+}
+
+/** The same of any contract with a known interface. */
+export function viewAt(config, kind, address, name, ...args) {
+  const entry = interfaceOf(config, kind).functions.find((found) => found.name === name && found.inputs.length === args.length);
   return ["eth_call", { to: address, data: entry.selector + encode(args) }, "latest"];
 }
 
+/** eth_getLogs of one kind of contract as a request: events by name, then what is wanted of the indexed arguments. */
+export function logsCall(config, kind, events, { from, to, address = config.contracts[kind].address, topics = [] }) {
+  const named = interfaceOf(config, kind).events;
+  const wanted = events.map((name) => named.find((found) => found.name === name).topic);
+  const more = topics.map((value) => (value === null ? null : `0x${word(value)}`));
+  return ["eth_getLogs", { fromBlock: quantity(from), toBlock: quantity(to), address, topics: [wanted, ...more] }];
+}
+
+export const quantity = (value) => `0x${Math.max(0, Number(value)).toString(16)}`;
+
 export function readView(config, contract, name, output) {
-  if (output === null || output === "0x") return null;
-  const entry = config.contracts[contract].functions.find((found) => found.name === name);
+  if (output === null || output === undefined || output === "0x") return null;
+  const entry = interfaceOf(config, contract).functions.find((found) => found.name === name);
   const values = decodeAll(entry.outputs, toBytes(output));
   const [only] = entry.outputs;
   if (entry.outputs.length !== 1) return values;
@@ -116,11 +133,10 @@ export function decodeCall(config, to, input) {
 }
 
 /** The same of a log. */
-export function decodeLog(config, log) {
-  const contract = contractAt(config, log.address);
-  const entry = contract && config.contracts[contract].events.find((found) => found.topic === log.topics[0]);
+export function decodeLog(config, log, kind = contractAt(config, log.address)) {
+  const entry = kind && interfaceOf(config, kind).events.find((found) => found.topic === log.topics[0]);
   if (!entry) return null;
-  return decoded(contract, entry, () => {
+  return decoded(kind, entry, () => {
     const plain = decodeAll(entry.inputs.filter((field) => !field.indexed), toBytes(log.data));
     const topics = log.topics.slice(1);
     return entry.inputs.map((field) => {
@@ -128,6 +144,16 @@ export function decodeLog(config, log) {
       const topic = topics.shift();
       return isDynamic(field) ? topic : decodeOne(field, toBytes(topic), 0);
     });
+  });
+}
+
+/** Logs as {name, block, transaction, index, ...arguments by name}, in the order of the chain; those of other kinds left out. */
+export function readLogs(config, kind, logs) {
+  return (logs ?? []).flatMap((log) => {
+    const event = decodeLog(config, log, kind);
+    if (!event) return [];
+    const values = Object.fromEntries(event.fields.map((field) => [field.name, field.value]));
+    return [{ values, name: event.name, block: Number(log.blockNumber), transaction: log.transactionHash, index: Number(log.logIndex) }];
   });
 }
 

@@ -43,7 +43,7 @@ export const hash = (page, value, whole = false) => h("span", { class: "mono" },
 export const transaction = (value, whole) => hash("tx", value, whole);
 export const address = (value, whole) => hash("address", value, whole);
 
-const KINDS = { final: "good", claimed: "warn", revealed: "warn", refunded: "bad" };
+const KINDS = { final: "good", claimed: "warn", revealed: "warn", refunded: "bad", slashed: "bad" };
 export const pill = (status) => h("span", { class: `pill ${KINDS[status] ?? ""}` }, status);
 
 export function graphName(config, id) {

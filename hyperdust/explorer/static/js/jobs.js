@@ -1,7 +1,8 @@
 // Jobs as the market and their transactions tell them; used by the list and by the job's page.
 
 import { decodeLog, readView, toBytes, viewCall } from "./abi.js";
-import { readTensors } from "./draw.js";
+import { h } from "./dom.js";
+import { firstNumbers, picture, readTensors } from "./draw.js";
 import { batch, loadWords } from "./rpc.js";
 
 /** {job, status, transitions, ..., record, symbols, output: bytes, tensors}; null for those that are not there. */
@@ -46,4 +47,20 @@ export async function loadInput(config, job) {
     if (Number(fields.job) === job.job) return toBytes(fields.input);
   }
   return null;
+}
+
+/** What was asked, as words, without the first rows; null where it is none. */
+export async function questionWords(config, job, skipped = 0) {
+  const graph = graphOf(config, job);
+  const input = graph?.words ? await loadInput(config, job) : null;
+  const tensors = input && readTensors(graph.inputs, symbolValues(graph, job), input);
+  return tensors ? (await loadWords(graph.name, tensors[0].values.slice(skipped))).text : null;
+}
+
+/** An answer in a row of a table. */
+export function preview(job, words) {
+  const [tensor] = job.tensors ?? [];
+  if (words !== null) return h("span", { class: "break" }, words.length > 120 ? `${words.slice(0, 120)}…` : words);
+  if (!tensor) return h("span", { class: "quiet" }, job.output.length ? `${job.output.length} bytes` : "not yet");
+  return h("div", { class: "work" }, picture(tensor, true), h("span", { class: "mono small quiet wide" }, firstNumbers(tensor, 4)));
 }

@@ -3,15 +3,21 @@
 import { append, h, notice } from "./dom.js";
 import { loadConfig } from "./rpc.js";
 import { showAddress } from "./pages/address.js";
+import { showAgent } from "./pages/agent.js";
+import { showAgents } from "./pages/agents.js";
 import { showBlock } from "./pages/block.js";
+import { showDisputes } from "./pages/disputes.js";
 import { showGraphs } from "./pages/graphs.js";
 import { showHome } from "./pages/home.js";
 import { showJob } from "./pages/job.js";
+import { showNetwork } from "./pages/network.js";
 import { find, showSearch } from "./pages/search.js";
 import { showTransaction } from "./pages/transaction.js";
 import { showWallet } from "./pages/wallet.js";
 
-const PAGES = { "": showHome, block: showBlock, tx: showTransaction, address: showAddress, job: showJob, graphs: showGraphs, wallet: showWallet, search: showSearch };
+const PAGES = { "": showHome, block: showBlock, tx: showTransaction, address: showAddress, job: showJob, disputes: showDisputes, agents: showAgents, agent: showAgent, network: showNetwork, graphs: showGraphs, wallet: showWallet, search: showSearch };
+
+const TABS = { graphs: "graphs", agents: "agents", agent: "agents", disputes: "disputes", network: "network", wallet: "wallet" };
 
 const main = document.getElementById("main");
 let stop = null;
@@ -23,7 +29,7 @@ async function show() {
   stop = null;
   const [name, ...rest] = location.hash.replace(/^#\/?/, "").split("/");
   for (const link of document.querySelectorAll("nav a")) {
-    const here = link.getAttribute("href") === (name === "graphs" || name === "wallet" ? `#/${name}` : "#/");
+    const here = link.getAttribute("href") === (Object.hasOwn(TABS, name) ? `#/${TABS[name]}` : "#/");
     if (here) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }

@@ -1,6 +1,7 @@
 // One block: header, the work that made it, its transactions.
 
 import { append, card, facts, h, row, table } from "../dom.js";
+import { settledPill } from "../finality.js";
 import { product, share, threshold, ticketBar } from "../draw.js";
 import { address, age, coins, graphLink, integer, jobLink, macs, moment, operatorLabel, percent, transaction } from "../format.js";
 import { decodeCall } from "../abi.js";
@@ -12,13 +13,16 @@ export async function showBlock(page, config, id) {
   const whole = /^0x[0-9a-f]{64}$/i.test(id);
   const block = whole ? await call("eth_getBlockByHash", id, true) : await call("eth_getBlockByNumber", quantity(id), true);
   if (!block) throw new Error(`There is no block ${id} yet.`);
-  const [certificate, reward, head] = await batch([["hyperdust_getCertificate", block.hash], ["hyperdust_getReward", block.hash], ["eth_blockNumber"]], { settle: true });
+  const tags = ["safe", "finalized"].map((tag) => ["eth_getBlockByNumber", tag, false]);
+  const [certificate, reward, head, here, ...settled] = await batch([["hyperdust_getCertificate", block.hash], ["hyperdust_getReward", block.hash], ["eth_blockNumber"], ["eth_getBlockByNumber", block.number, false], ...tags], { settle: true });
   const number = Number(block.number);
+  const [safe, final] = settled.map((found) => (found ? Number(found.number) : null));
+  const standing = here?.hash === block.hash ? settledPill(number, safe, final) : h("span", { class: "pill bad" }, "not on the chain");
   const pager = h("span", { class: "pager" },
     number > 0 && h("a", { class: "button small", href: `#/block/${number - 1}`, "aria-label": "The block before" }, "‹ before"),
     number < Number(head) && h("a", { class: "button small", href: `#/block/${number + 1}`, "aria-label": "The block after" }, "after ›"));
   append(page, [
-    h("h1", { tabindex: -1 }, `Block ${integer(number)}`, pager),
+    h("h1", { tabindex: -1 }, `Block ${integer(number)}`, standing, pager),
     certificate ? work(config, block, certificate) : card("Work", h("p", { class: "quiet" }, "Genesis carries no work.")),
     transactions(config, block),
     header(block, certificate, reward),

@@ -1,10 +1,11 @@
-// The chain as it grows: the last blocks with their certificates, the last jobs with their answers.
+// The chain as it grows: the last blocks with their certificates, the last jobs with their answers, what is final.
 
 import { readView, viewCall } from "../abi.js";
 import { append, card, h, notice, reconcile, row, table } from "../dom.js";
-import { firstNumbers, picture, threshold, ticketBar, tileIcon } from "../draw.js";
+import { threshold, ticketBar, tileIcon } from "../draw.js";
+import { finalityCard } from "../finality.js";
 import { address, age, blockLink, coins, fee, graphLink, graphName, integer, jobLink, macs, operatorLabel, percent, pill } from "../format.js";
-import { answerWords, loadJobs } from "../jobs.js";
+import { answerWords, loadJobs, preview } from "../jobs.js";
 import { batch, call } from "../rpc.js";
 
 const BLOCKS = 10;
@@ -19,6 +20,7 @@ export async function showHome(page, config) {
   const stats = h("dl", { class: "stats" });
   const blocks = table(BLOCK_COLUMNS, []);
   const jobs = table(JOB_COLUMNS, []);
+  const finality = h("div");
   const trouble = h("div", { "aria-live": "polite" });
   let paused = false;
   const pause = h("button", { type: "button", class: "small", "aria-pressed": "false" }, "Pause");
@@ -30,9 +32,9 @@ export async function showHome(page, config) {
   append(page, [
     h("h1", { tabindex: -1, class: "unseen" }, "The chain now"), trouble, stats,
     h("section", { class: "card" }, h("div", { class: "head" }, h("h2", null, "Last blocks"), pause), blocks),
-    h("section", { class: "card" }, h("h2", null, "Last jobs"), jobs),
+    h("section", { class: "card" }, h("h2", null, "Last jobs"), jobs), finality,
   ]);
-  const state = { config, seen: new Map(), rows: new Map(), jobRows: new Map(), head: -1, stats, blocks: blocks.querySelector("tbody"), jobs, first: true };
+  const state = { config, seen: new Map(), rows: new Map(), jobRows: new Map(), head: -1, stats, finality, blocks: blocks.querySelector("tbody"), jobs, first: true };
   await refresh(state);
   const timer = setInterval(async () => {
     if (paused || document.hidden || state.busy) return;
@@ -60,7 +62,8 @@ async function refresh(state) {
 async function load(state, head) {
   const { config } = state;
   const numbers = Array.from({ length: Math.min(BLOCKS, head + 1) }, (_, index) => head - index);
-  const [count, pool, useful, ...found] = await batch([
+  const [chainId, settled, count, pool, useful, ...found] = await batch([
+    ["eth_chainId"], ["hyperdust_finality"],
     viewCall(config, "JobMarket", "jobs_count"), ["txpool_status"], ["hyperdust_usefulness", `0x${Math.max(0, head - RECENT).toString(16)}`, `0x${head.toString(16)}`],
     ...numbers.map((number) => ["eth_getBlockByNumber", `0x${number.toString(16)}`, false]),
   ], { settle: true });
@@ -73,7 +76,8 @@ async function load(state, head) {
     state.seen.set(block.hash, certificate);
   });
   const total = Number(readView(config, "JobMarket", "jobs_count", count) ?? 0);
-  showStats(state, headers, { useful, pool, total });
+  showStats(state, headers, { settled, useful, pool, total });
+  if (!state.finality.contains(document.activeElement)) state.finality.replaceChildren(finalityCard(config, Number(chainId), head, settled));
   reconcile(state.blocks, headers.map((block) => blockRow(state, block)));
   for (const hash of state.rows.keys()) if (!headers.some((block) => block.hash === hash)) (state.rows.delete(hash), state.seen.delete(hash));
   await showJobs(state, total);
@@ -81,19 +85,20 @@ async function load(state, head) {
   state.first = false;
 }
 
-function showStats({ stats }, headers, { useful, pool, total }) {
+function showStats({ stats }, headers, { settled, useful, pool, total }) {
   const [head] = headers;
   const spacing = headers.length > 1 ? (Number(head.timestamp) - Number(headers.at(-1).timestamp)) / (headers.length - 1) : null;
   const stat = (name, value, ...note) => h("div", { class: "stat" }, h("dt", null, name), h("dd", null, h("div", { class: "value" }, value), h("div", { class: "note" }, note)));
   const ratio = useful?.ratio ?? null;
-  stats.replaceChildren(
+  stats.replaceChildren(...[
     stat("Head", blockLink(head.number), spacing === null ? "the first block" : `a block every ${spacing.toFixed(1)} s`),
+    settled && stat("Final", blockLink(settled.final.block), settled.final.block ? `${Math.max(0, Number(head.number) - settled.final.block)} blocks behind the head` : "genesis: no votes yet"),
     stat("Usefulness", ratio === null ? "–" : percent(ratio), `of the last ${Math.min(RECENT, Number(head.number))} blocks' work was paid`,
       h("progress", { class: "useful", max: 1, value: ratio ?? 0, "aria-label": "Usefulness" })),
     stat("Difficulty", macs(head.difficulty), "expected work a block"),
     stat("Jobs", integer(total), "asked since genesis"),
     stat("Base fee", fee(head.baseFeePerGas), pool ? `${Number(pool.pending)} transactions waiting` : ""),
-  );
+  ].filter(Boolean));
 }
 
 function blockRow(state, block) {
@@ -124,17 +129,10 @@ async function showJobs(state, total) {
   if (!total) return jobs.replaceChildren(h("p", { class: "quiet" }, "Nobody has asked for anything yet. Ask: ", h("code", null, 'hyperdust job ask --graph minilm --text "hello"')));
   const numbers = Array.from({ length: Math.min(JOBS, total) }, (_, index) => total - index);
   if (!jobs.querySelector("tbody")) jobs.replaceChildren(...table(JOB_COLUMNS, []).children);
-  const waiting = numbers.filter((job) => !["final", "refunded"].includes(state.jobRows.get(job)?.status));
+  const waiting = numbers.filter((job) => !["final", "refunded", "slashed"].includes(state.jobRows.get(job)?.status));
   for (const job of await loadJobs(config, waiting)) {
     if (!job || state.jobRows.get(job.job)?.status === job.status) continue;
     state.jobRows.set(job.job, { status: job.status, element: row(JOB_COLUMNS, [h("strong", { class: "even" }, jobLink(job.job)), pill(job.status), graphLink(config, job.graph), preview(job, await answerWords(config, job)), coins(job.record.fee)]) });
   }
   reconcile(jobs.querySelector("tbody"), numbers.map((job) => state.jobRows.get(job)?.element).filter(Boolean));
-}
-
-function preview(job, words) {
-  const [tensor] = job.tensors ?? [];
-  if (words !== null) return h("span", { class: "break" }, words.length > 120 ? `${words.slice(0, 120)}…` : words);
-  if (!tensor) return h("span", { class: "quiet" }, job.output.length ? `${job.output.length} bytes` : "not yet");
-  return h("div", { class: "work" }, picture(tensor, true), h("span", { class: "mono small quiet wide" }, firstNumbers(tensor, 4)));
 }

@@ -1,12 +1,15 @@
-// One job: how it went, what was asked, what was answered, and the command that computes the answer again.
+// One job: how it went, who disputes it, where its fee goes, question and answer, and the command that computes it again.
 
+import { viewCall } from "../abi.js";
+import { shareBar } from "../charts.js";
 import { append, card, copyable, facts, h } from "../dom.js";
 import { firstNumbers, picture, readTensors } from "../draw.js";
-import { address, age, blockLink, coins, graphLink, graphName, integer, macs, pill, transaction } from "../format.js";
+import { address, blockLink, coins, graphLink, graphName, integer, macs, operatorLabel, percent, pill, transaction } from "../format.js";
+import { KINDS, loadHistory, timeline } from "../history.js";
 import { answerWords, graphOf, loadInput, loadJobs, symbolValues } from "../jobs.js";
 import { batch, loadWords } from "../rpc.js";
 
-const STATES = { requested: "asked and paid", claimed: "the answer is on chain", revealed: "the trace root is public", final: "the provider is paid", refunded: "the fee went back" };
+const OVER = ["final", "refunded", "slashed"];
 const POLL_MS = 1500;
 
 export async function showJob(page, config, id) {
@@ -15,26 +18,43 @@ export async function showJob(page, config, id) {
   if (!job) throw new Error(`There is no job ${id} yet.`);
   const input = await loadInput(config, job);
   const asked = await question(config, job, input);
+  let shown = await sign(config, job);
   await draw(page, config, job, asked);
+  let busy = false;
   const timer = setInterval(async () => {
-    if (document.hidden || ["final", "refunded"].includes(job.status)) return;
-    const [now] = await loadJobs(config, [job.job]).catch(() => [null]);
-    if (!now || now.status === job.status) return;
-    job = now;
-    await draw(page, config, job, asked).catch(() => null);
+    if (document.hidden || busy || OVER.includes(job.status)) return;
+    busy = true;
+    try {
+      const [now] = await loadJobs(config, [job.job]);
+      const seen = now ? await sign(config, now) : shown;
+      if (seen !== shown) {
+        [job, shown] = [now, seen];
+        await draw(page, config, job, asked);
+      }
+    } catch {
+      // the next look may succeed; what is shown stays
+    }
+    busy = false;
   }, POLL_MS);
   return () => clearInterval(timer);
 }
 
+/** What changes when anything happened to a job. */
+async function sign(config, job) {
+  const [check, dispute] = await batch([viewCall(config, "JobMarket", "check_of", job.job), ["hyperdust_getDispute", job.job]], { settle: true });
+  return JSON.stringify([job.status, job.companion, check, dispute]);
+}
+
 async function draw(page, config, job, asked) {
-  const blocks = await batch(job.transitions.map((step) => ["eth_getBlockByNumber", `0x${step.block.toString(16)}`, false]));
+  const history = await loadHistory(config, job);
+  const [life, answered] = [await timeline(config, job, history), await answer(config, job)];
   page.replaceChildren();
   append(page, [
     h("h1", { tabindex: -1 }, `Job ${integer(job.job)}`, pill(job.status)),
-    card("How it went", timeline(job, blocks)),
+    dispute(config, job, history),
     h("div", { class: "two" },
-      h("div", null, asked.card, await answer(config, job), reproduce(config, job, asked)),
-      card("Facts", facts([
+      h("div", null, card("How it went", life), asked.card, answered, reproduce(config, job, asked)),
+      h("div", null, card("Facts", facts([
         ["Graph", graphLink(config, job.graph)],
         ["Asked by", address(job.requester)],
         ["Provider", [address(job.provider), job.record.candidates ? h("span", { class: "quiet small" }, ` drawn from ${job.record.candidates}`) : h("span", { class: "quiet small" }, " named")]],
@@ -43,19 +63,51 @@ async function draw(page, config, job, asked) {
         ["Sizes", symbols(config, job)],
         ["Deadline", `block ${integer(job.deadline)}`],
         ["Trace root", job.trace_root ? h("span", { class: "mono" }, job.trace_root) : "not revealed yet"],
-        ["Companion", job.companion ? address(job.companion) : "none: checked by nobody but you"],
-      ]))),
+        ["Companion", companion(job)],
+      ])), money(job, history))),
   ]);
 }
 
-function timeline(job, blocks) {
-  const done = job.transitions.map((step, index) => h("li", { class: step.state === "refunded" ? "bad" : "done" },
-    h("strong", null, step.state), h("div", { class: "small quiet" }, STATES[step.state]),
-    h("div", { class: "small" }, "block ", blockLink(step.block), blocks[index] && h("span", { class: "quiet" }, `, ${age(blocks[index].timestamp)}`)),
-    h("div", { class: "small" }, transaction(step.transaction))));
-  const order = ["requested", "claimed", "revealed", "final"];
-  const next = job.status === "refunded" ? [] : order.slice(order.indexOf(job.status) + 1);
-  return h("ol", { class: "timeline" }, done, next.map((state) => h("li", { class: "quiet" }, h("strong", null, state), h("div", { class: "small" }, "not yet"))));
+const CHECKS = { committed: "has committed to its own result", agrees: "agrees", differs: "differs", refuted: "was wrong or proved nothing" };
+
+function companion(job) {
+  if (!job.companion) return job.status === "requested" ? "drawn after the answer" : "none was drawn: checked by nobody but you";
+  return [address(job.companion), h("span", { class: "quiet small" }, ` ${CHECKS[job.check] ?? "has not answered"}`)];
+}
+
+/** Where the fee goes, or went. */
+function money(job, { split }) {
+  const { fee, burn } = job.record;
+  if (["refunded", "slashed"].includes(job.status)) return card("The fee", h("p", null, `All of it, ${coins(fee)}, went back to `, address(job.requester), "."));
+  if (!split) {
+    return card("The fee", facts([["Paid in", coins(fee)], ["To be burned", `${coins(burn)}: the work's price on chain`], ["To be shared", coins(fee - burn)]]),
+      h("p", { class: "small quiet" }, "Provider, companion and the graph's owners get it when the job is final. Until then it waits in the market."));
+  }
+  const names = [["burned", "Burned", "to the bridge, which pays for anchors"], ["provider", "Provider", ""], ["companion", "Companion", split.companion ? "for the check" : "none checked it"], ["royalties", "Royalties", split.royalties ? "to the graph's owners" : "the graph asks for none"]];
+  const parts = names.map(([key, name]) => ({ name, share: Number(split[key]) / Number(fee), shown: percent(Number(split[key]) / Number(fee)) }));
+  return card("The fee", shareBar(parts, { label: "Where the fee went" }),
+    facts(names.map(([key, name, why]) => [name, coins(split[key]), why && h("span", { class: "quiet small" }, ` ${why}`)])));
+}
+
+const HALVES = "Half of what is taken goes to who showed it, half is burned.";
+
+function dispute(config, job, { dispute: found, slashes, events }) {
+  const demands = events.filter(({ name }) => name === "Demanded").length;
+  if (!found && !demands) return null;
+  if (!found) return card("Demands", h("p", null, `${demands === 1 ? "One demand" : `${demands} demands`} for data of this job; nobody has been found wrong.`));
+  const label = operatorLabel(config, job.graph, found.operator);
+  const placed = ["element", "witness", "form", "list", "invalid"].includes(found.kind);
+  const words = found.verdict === null ? "none yet: the companion has to prove or lose its bond" : found.verdict === "guilty" ? "guilty" : "nothing was proven in time: the provider stands, the companion pays";
+  return card("Dispute", facts([
+    ["Accused", address(found.accused, true)],
+    ["Challenger", address(found.challenger, true)],
+    ["Verdict", [h("span", { class: `pill ${found.verdict === "guilty" ? "bad" : found.verdict ? "good" : "warn"}` }, found.verdict ?? "open"), " ", words]],
+    found.kind && ["Found", KINDS[found.kind] ?? found.kind],
+    placed && ["Operator", `${found.operator}${label ? `, ${label}` : ""}`],
+    placed && ["Element", integer(found.element)],
+    found.transaction && [found.verdict === "guilty" ? "Proven by" : "Ended by", [transaction(found.transaction), " in block ", blockLink(found.block)]],
+    ...slashes.map(({ values }) => ["Slashed", [address(values.account), ` lost ${coins(values.amount)}: ${coins(values.amount - values.burned)} to `, address(values.beneficiary), `, ${coins(values.burned)} burned`]]),
+  ]), !slashes.length && h("p", { class: "small quiet" }, HALVES));
 }
 
 function symbols(config, job) {
