@@ -6,8 +6,9 @@ from typing import Any, Final
 
 import trio
 
+from chain.errors import HyperdustError
 from hyperdust import job
-from hyperdust.gateway.errors import Lost, NoAnswer
+from hyperdust.gateway.errors import Lost, NoAnswer, Unreadable
 from hyperdust.gateway.pay import Paid
 from hyperdust.rpc_client import RpcClient, RpcError, Unreachable
 
@@ -18,8 +19,8 @@ _ANSWERED: Final = frozenset({"claimed", "revealed", "final"})
 _REVEALED: Final = frozenset({"revealed", "final"})
 _FINAL: Final = frozenset({"final"})
 _LOST: Final = {
-    "refunded": "was given back or not answered before its deadline; the fee is back at the gateway's key",
-    "slashed": "was answered falsely, proven so; its provider is slashed, the fee is back at the gateway's key",
+    "refunded": "was given back, or not answered before its deadline; its money comes back to the gateway's key",
+    "slashed": "was answered falsely; its provider is slashed, its money comes back to the gateway's key",
 }
 
 
@@ -83,7 +84,7 @@ class Waiter:
             if status in wanted:
                 return
             if status in _LOST:
-                raise Lost(f"job {paid.job} {_LOST[status]}{_agent_money(paid)}", facts=paid.facts())
+                raise Lost(f"job {paid.job} {_LOST[status]}", facts=paid.facts())
             if trio.current_time() > deadline:
                 raise await trio.to_thread.run_sync(self._too_late, paid, status)
             await trio.sleep(_POLL_S)
@@ -100,12 +101,11 @@ class Waiter:
             what = f"it is {status}: paid, answered, and the answer stands on chain (hyperdust_getJob)"
         else:
             what = (
-                f"it is not answered, and may be until block {paid.deadline}; after that anyone may send "
-                f"JobMarket.refund({paid.job}), which brings the fee back to the gateway's key"
+                f"it is not answered, and may be until block {paid.deadline}; after that this gateway fetches its "
+                f"money back (JobMarket.refund, anyone may)"
             )
         return NoAnswer(
-            f"job {paid.job} is paid and took longer than {math.ceil(self.timeout_s)} s (--timeout): "
-            f"{what}{_agent_money(paid)}",
+            f"job {paid.job} is paid and took longer than {math.ceil(self.timeout_s)} s (--timeout): {what}",
             facts=paid.facts() | {"status": status, "deadline": paid.deadline},
         )
 
@@ -113,20 +113,17 @@ class Waiter:
         try:
             # It is answered: with no time left, follow reads what is there and waits for nothing.
             answer = job.follow(self._client, paid.job, paid.asked.whole, until_final=self.until_final, timeout_s=-1.0)
-        except job.JobError as error:  # a reorganisation between two looks
-            raise NoAnswer(f"{error}", facts=paid.facts()) from error
+        except (
+            HyperdustError
+        ) as error:  # a reorganisation between two looks, a node that stops, a lie that is no tensor
+            raise Unreadable(
+                f"job {paid.job} is paid and answered, but the answer cannot be read: {error}", facts=paid.facts()
+            ) from error
         return Answered(paid, answer, self._certificate(answer.block))
 
     def _certificate(self, block: int) -> dict[str, Any] | None:
         try:
             found = self._client.call("hyperdust_getCertificate", hex(block))
-        except RpcError:
+        except (RpcError, Unreachable):
             return None
         return dict(found) if found else None
-
-
-def _agent_money(paid: Paid) -> str:
-    agent = paid.asked.model.agent
-    if agent is None:
-        return ""
-    return f". It was asked through agent {agent.id}: once its job is over, `hyperdust agent close` moves fee and price"

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp
 from chain.errors import HyperdustError
 from hyperdust.gateway.answering import Answered, Waiter
 from hyperdust.gateway.budget import Budget
+from hyperdust.gateway.collecting import Collector, collect
 from hyperdust.gateway.config import GatewayConfig
 from hyperdust.gateway.errors import (
     BadRequest,
@@ -78,6 +79,7 @@ async def run_gateway(config: GatewayConfig, on_ready: Callable[[str, list[str]]
         async with trio.open_nursery() as nursery:
             await nursery.start(lambda task_status: serve(application, hypercorn, task_status=task_status, mode="asgi"))
             host = f"[{config.host}]" if ":" in config.host else config.host
+            nursery.start_soon(collect, server.collector)
             on_ready(f"http://{host}:{config.port}/v1", catalog.names())
             with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                 async for received in signals:
@@ -91,7 +93,7 @@ def build_server(config: GatewayConfig, client: RpcClient, catalog: Catalog) -> 
     budget = Budget(config.budget_wei, time.monotonic)
     payer = Payer(client, config.account, budget, config.max_fee_wei)
     waiter = Waiter(client, until_final=config.until_final, timeout_s=config.timeout_s)
-    return GatewayServer(config, client, catalog, payer, waiter, Metrics(budget))
+    return GatewayServer(config, client, catalog, payer, waiter, Collector(client, payer), Metrics(budget))
 
 
 def build_application(config: GatewayConfig, server: "GatewayServer") -> ASGIApp:
@@ -119,6 +121,7 @@ class GatewayServer:
         catalog: Catalog,
         payer: Payer,
         waiter: Waiter,
+        collector: Collector,
         metrics: Metrics,
     ) -> None:
         self._config = config
@@ -126,6 +129,7 @@ class GatewayServer:
         self._catalog = catalog
         self._payer = payer
         self._waiter = waiter
+        self.collector = collector
         self._metrics = metrics
 
     async def models(self, _request: Request) -> Response:
@@ -218,6 +222,7 @@ class GatewayServer:
 
     async def _pay(self, questions: Sequence[Asked]) -> list[Paid]:
         paid = await _thread(lambda: self._payer.pay(questions))
+        self.collector.watch(paid)
         self._metrics.jobs.inc(len(paid))
         log.info("asked", model=questions[0].model.id, jobs=[one.job for one in paid])
         return paid
@@ -250,7 +255,8 @@ class GatewayServer:
             except Unreachable as error:
                 answer = _refusal(NoNode(f"{error}. Nothing was spent"))
             except HyperdustError as error:
-                answer = _refusal(Failed(str(error)))
+                # Whether it was paid is not known here: clients should not ask again by themselves.
+                answer = _refusal(Failed(str(error), facts={"job": None}))
             self._metrics.requests.labels(endpoint.__name__, _status(answer)).inc()
             return answer
 

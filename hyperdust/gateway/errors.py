@@ -193,3 +193,10 @@ class Lost(Failed):
 
     code = "job_lost"
     retry = False
+
+
+class Unreadable(Failed):
+    """The job is answered, and its answer cannot be read."""
+
+    code = "answer_unreadable"
+    retry = False

@@ -11,7 +11,7 @@ from typing import Any, Final
 from eth_account.signers.local import LocalAccount
 
 from hyperdust import job
-from hyperdust.contracts_abi import ADDRESSES, encode_call
+from hyperdust.contracts_abi import ADDRESSES, decode_event, encode_call, event_topic
 from hyperdust.gateway.budget import Budget
 from hyperdust.gateway.errors import Failed, NoBlock, NoCoins, TooDear
 from hyperdust.gateway.models import Asked
@@ -35,6 +35,8 @@ class Paid:
     block: int
     deadline: int
     """Last block for the answer."""
+    ask: int | None = None
+    """Number of the agent's ask, where an agent was asked."""
 
     def facts(self) -> dict[str, Any]:
         """What is known before the answer."""
@@ -43,6 +45,7 @@ class Paid:
             "graph": self.asked.model.graph.name,
             "graph_id": "0x" + self.asked.model.graph_id.hex(),
             "agent": None if self.asked.model.agent is None else self.asked.model.agent.id,
+            "ask": self.ask,
             "transaction": self.transaction,
             "fee_wei": self.asked.given.fee,
             "price_wei": self.asked.model.price,
@@ -89,23 +92,42 @@ class Payer:
                 f"(--max-fee). Nothing was spent"
             )
         orders = [self._order(asked) for asked in questions]
-        tip = self._client.quantity("eth_maxPriorityFeePerGas")
-        base_fee = int(self._client.call("eth_getBlockByNumber", "latest", False)["baseFeePerGas"], 16)
-        gas_price = 2 * base_fee + tip
+        gas_price, tip = self._gas_price()
         most = [order.asked.value + order.gas * gas_price for order in orders]
         held = self._client.quantity("eth_getBalance", self._account.address, "latest")
         if held < sum(most):
             raise NoCoins(f"{self._account.address} holds {show_btc(held)}; this takes up to {show_btc(sum(most))}")
         reservations = self._budget.reserve(most)
-        sent = self._send(orders, reservations, gas_price, tip)
-        receipts = [self._receipt(transaction, sent) for transaction in sent]
-        for order, receipt, reservation in zip(orders, receipts, reservations, strict=True):
+        sent = self._send(orders, reservations, (gas_price, tip))
+        paid = []
+        for order, transaction, reservation in zip(orders, sent, reservations, strict=True):
+            try:
+                receipt = self._receipt(transaction, sent)
+            except TransactionFailed as error:
+                self._budget.settle(reservation, order.gas * gas_price)
+                facts = {"job": None, "transactions": sent}
+                raise Failed(f"{error}: it cost its gas, not the fee", facts=facts) from error
             gas = int(receipt["gasUsed"], 16) * int(receipt["effectiveGasPrice"], 16)
             self._budget.settle(reservation, order.asked.value + gas)
-        return [
-            Paid(order.asked, job.job_of(receipt), hash_, int(receipt["blockNumber"], 16), order.deadline)
-            for order, receipt, hash_ in zip(orders, receipts, sent, strict=True)
-        ]
+            block = int(receipt["blockNumber"], 16)
+            ask = None if order.asked.model.agent is None else _ask_of(receipt)
+            paid.append(Paid(order.asked, job.job_of(receipt), transaction, block, order.deadline, ask))
+        return paid
+
+    def send(self, to: bytes, data: bytes) -> None:
+        """A transaction without value that is in a block when this returns; its gas is not the budget's.
+
+        Raises:
+            RpcError: it would revert.
+            ReceiptTimeout, TransactionFailed, Unreachable.
+        """
+        call = {"from": self._account.address, "to": "0x" + to.hex(), "data": "0x" + data.hex()}
+        gas = self._client.quantity("eth_estimateGas", call)
+        fees = self._gas_price()
+        with self._lock:
+            _, raw = self._sign(to, data, 0, gas + gas * _GAS_MARGIN_PERCENT // 100, self._nonce(), fees)
+            transaction = str(self._client.call("eth_sendRawTransaction", raw))
+        self._client.wait_receipt(transaction, _BLOCK_S)
 
     def _order(self, asked: Asked) -> _Order:
         given, agent = asked.given, asked.model.agent
@@ -131,33 +153,52 @@ class Payer:
             raise Failed(f"the chain refuses this job: {error.message}. Nothing was spent") from error
         return _Order(asked, to, data, gas + gas * _GAS_MARGIN_PERCENT // 100, deadline)
 
-    def _send(self, orders: Sequence[_Order], reservations: Sequence[int], gas_price: int, tip: int) -> list[str]:
+    def _send(self, orders: Sequence[_Order], reservations: Sequence[int], fees: tuple[int, int]) -> list[str]:
         """Sign and send in one go, so that no other request takes the nonces between."""
         sent: list[str] = []
         with self._lock:
-            nonce = self._client.quantity("eth_getTransactionCount", self._account.address, "pending")
+            nonce = self._nonce()
             for order in orders:
-                signed = self._account.sign_transaction(
-                    {
-                        "type": 2,
-                        "chainId": self._chain_id,
-                        "nonce": nonce + len(sent),
-                        "maxFeePerGas": gas_price,
-                        "maxPriorityFeePerGas": tip,
-                        "gas": order.gas,
-                        "value": order.asked.value,
-                        "data": order.data,
-                        "to": order.to,
-                    }
-                )
-                raw = "0x" + bytes(signed.raw_transaction).hex()
+                value = order.asked.value
+                hash_, raw = self._sign(order.to, order.data, value, order.gas, nonce + len(sent), fees)
                 try:
-                    sent.append(str(self._client.call("eth_sendRawTransaction", raw)))
+                    self._client.call("eth_sendRawTransaction", raw)
                 except RpcError as error:
                     for reservation in reservations[len(sent) :]:
                         self._budget.settle(reservation, 0)
                     raise self._half_sent(error, sent) from error
+                except Unreachable as error:
+                    facts = {"job": None, "transactions": [*sent, hash_]}
+                    raise NoBlock(f"{error}. Whether {hash_} was taken is not known", facts=facts) from error
+                sent.append(hash_)
         return sent
+
+    def _sign(self, to: bytes, data: bytes, value: int, gas: int, nonce: int, fees: tuple[int, int]) -> tuple[str, str]:
+        """Hash and bytes of a transaction."""
+        signed = self._account.sign_transaction(
+            {
+                "type": 2,
+                "chainId": self._chain_id,
+                "nonce": nonce,
+                "maxFeePerGas": fees[0],
+                "maxPriorityFeePerGas": fees[1],
+                "gas": gas,
+                "value": value,
+                "data": data,
+                "to": to,
+            }
+        )
+        return "0x" + bytes(signed.hash).hex(), "0x" + bytes(signed.raw_transaction).hex()
+
+    def _nonce(self) -> int:
+        """The next one, after what waits for a block; asked for under the lock alone."""
+        return self._client.quantity("eth_getTransactionCount", self._account.address, "pending")
+
+    def _gas_price(self) -> tuple[int, int]:
+        """Wei for a unit of gas at most, and the tip in it."""
+        tip = self._client.quantity("eth_maxPriorityFeePerGas")
+        base_fee = int(self._client.call("eth_getBlockByNumber", "latest", False)["baseFeePerGas"], 16)
+        return 2 * base_fee + tip, tip
 
     @staticmethod
     def _half_sent(error: RpcError, sent: Sequence[str]) -> Failed:
@@ -176,5 +217,13 @@ class Payer:
             raise NoBlock(
                 f"{error}. Once it is in a block, its job is paid and the answer stands on chain", facts=facts
             ) from error
-        except TransactionFailed as error:
-            raise Failed(f"{error}: it cost its gas, not the fee", facts=facts) from error
+
+
+def _ask_of(receipt: Mapping[str, Any]) -> int | None:
+    """Number of the ask, the agent's."""
+    topic = event_topic("Agent", "Asked")
+    for log in receipt["logs"]:
+        topics = [bytes.fromhex(word[2:]) for word in log["topics"]]
+        if topics and topics[0] == topic:
+            return int(decode_event("Agent", "Asked", topics, bytes.fromhex(log["data"][2:]))["number"])
+    return None
