@@ -106,7 +106,7 @@ def attacks(numbers: Numbers, cost: float) -> list[Attack]:
         named("companions compute one check in five: a lie", lie(p / 5)),
         Attack("a companion does not compute, and has no root to reveal", lambda _: cost - share, cost - share),
         Attack("a companion accuses an honest provider", lambda _: -bond - share, -bond - share),
-        Attack("a companion vouches for a lie that somebody else proves", lambda _: -bond - share, -bond - share),
+        Attack("a companion vouches for a trace that is shown to be false", lambda _: -bond - share, -bond - share),
         Attack("a provider withholds what it is asked for", lambda _: cost - 1 - bond, cost - 1 - bond),
         Attack("the right trace, another output", lambda _: -1 - bond, -1 - bond),
     ]

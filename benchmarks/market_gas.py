@@ -29,7 +29,7 @@ FEE: Final = BTC // 100
 
 def judge(data: bytes) -> bytes:
     """Every proof is one, every question is about the job, every answer fits."""
-    words = {1: [1, 1, 0, 0, 0, 0, 0], 2: [int.from_bytes(keccak(data)), 0], 3: [1, 0, 0]}[data[0]]
+    words = {1: [1, 1, 0, 0, 0, 0, 0], 2: [int.from_bytes(keccak(data)), 0, 0, 0], 3: [1, 0, 0]}[data[0]]
     return bytes(encode(["uint256"] * len(words), words))
 
 

@@ -244,10 +244,7 @@ def prove(job: uint256, evidence: Bytes[EVIDENCE_MAX], signature: Bytes[65]):
         found, (uint256, uint8, uint256, uint256, uint256, bytes32, uint256)
     )
     assert guilty == 1, "Court: not proven"
-    if list_hash != empty(bytes32) and self.published[job][(step << 32) | subgraph] != list_hash:
-        struct_hash: bytes32 = keccak256(abi_encode(OPERATORS_TYPE, job, step, subgraph, list_hash))
-        signer: address = self._signer(self._court_domain(), struct_hash, signature)
-        assert signer == provider, "Court: not the provider's list"
+    self._check_list(job, (step << 32) | subgraph, list_hash, signature, provider)
 
     self._disputes[job] = Dispute(
         challenger=msg.sender, step=step, operator=operator, element=element, kind=kind, at=block.number
@@ -255,16 +252,19 @@ def prove(job: uint256, evidence: Bytes[EVIDENCE_MAX], signature: Bytes[65]):
     log Verdict(
         job=job, accused=provider, challenger=msg.sender, kind=kind, step=step, operator=operator, element=element
     )
-    extcall JOB_MARKET.convict(job, msg.sender, kind != OUTPUT_VERDICT)
+    # A false list may stand beside an honest trace: only a verdict without one says that the trace is false.
+    extcall JOB_MARKET.convict(job, msg.sender, kind != OUTPUT_VERDICT and list_hash == empty(bytes32))
 
 
 @external
 @payable
 @nonreentrant
-def demand(job: uint256, question: Bytes[QUESTION_MAX]) -> uint256:
+def demand(job: uint256, question: Bytes[QUESTION_MAX], signature: Bytes[65] = b"") -> uint256:
     """
     @notice Makes a revealed job's provider publish something that it committed to within `demand_window`, or be
             convicted. The value sent pays for the answer; without one it comes back.
+    @param signature The provider's, of the list of operators that the question rests on (EIP-712 `Operators`); empty
+           where it rests on none, or on one that was published by an answer.
     @return Number of the demand, from 1.
     """
     assert self.initialized, "Court: not initialized"
@@ -273,16 +273,21 @@ def demand(job: uint256, question: Bytes[QUESTION_MAX]) -> uint256:
     provider: address = empty(address)
     facts, provider = self._open_case(job)
     success: bool = False
-    found: Bytes[64] = b""
+    found: Bytes[128] = b""
     success, found = raw_call(
         JUDGE,
         concat(b"\x02", facts, question),
-        max_outsize=64,
+        max_outsize=128,
         is_static_call=True,
         revert_on_failure=False,
     )
-    assert success and len(found) == 64, "Court: not a question about this job"
-    key: bytes32 = convert(slice(found, 0, 32), bytes32)
+    assert success and len(found) == 128, "Court: not a question about this job"
+    key: bytes32 = empty(bytes32)
+    kind: uint256 = 0
+    list_hash: bytes32 = empty(bytes32)
+    place: uint256 = 0
+    key, kind, list_hash, place = abi_decode(found, (bytes32, uint256, bytes32, uint256))
+    self._check_list(job, place, list_hash, signature, provider)
     assert self.asked[job][key] == 0, "Court: already asked"
     by: address = self._class_of(job, msg.sender)
     assert self.demands_by[job][by] < DEMANDS_MAX, "Court: too many demands"
@@ -443,6 +448,17 @@ def dispute_of(job: uint256) -> (address, address, uint256, uint256, uint8, uint
     if check.state == DIFFERS:
         return accused, check.companion, 0, 0, 0, 0, 0
     return empty(address), empty(address), 0, 0, 0, 0, 0
+
+
+@internal
+@view
+def _check_list(job: uint256, place: uint256, list_hash: bytes32, signature: Bytes[65], provider: address):
+    # A list that nobody but the asker made would ask an honest provider for what it cannot know.
+    if list_hash == empty(bytes32) or self.published[job][place] == list_hash:
+        return
+    struct_hash: bytes32 = keccak256(abi_encode(OPERATORS_TYPE, job, place >> 32, place % 2**32, list_hash))
+    signer: address = self._signer(self._court_domain(), struct_hash, signature)
+    assert signer == provider, "Court: not the provider's list"
 
 
 @internal

@@ -8,9 +8,9 @@ from pouw.fraud import DEMAND_BYTES_MAX, Facts, Outside, check_answer, check_pro
 from pouw.fraud_codec import Cursor
 from pouw.fraud_types import ANSWER_BYTES_MAX, FACTS_BYTES
 
-PROVE, QUESTION, ANSWER, LISTED_QUESTION = 1, 2, 3, 4
-"""Modes. QUESTION is about what stands under the trace root alone; LISTED_QUESTION may rest on an operator list, and
-says which: the court takes it only with the accused's signature of that list, or its publication."""
+PROVE, QUESTION, ANSWER = 1, 2, 3
+"""Modes. Where a question rests on an operator list it says on which: the court takes it only with the accused's
+signature of that list, or its publication."""
 INPUT_BYTES_MAX = 1 + FACTS_BYTES + 4 + DEMAND_BYTES_MAX + ANSWER_BYTES_MAX
 
 
@@ -18,7 +18,7 @@ def judge(data: bytes) -> bytes | None:
     """Return 32-byte words: what a proof shows, a question asks, an answer publishes; None for everything else.
 
     1 prove: facts, evidence -> 1, kind, step, operator, element, list hash, subgraph.
-    2 question: facts, demand -> key, kind. 4: the same -> key, kind, list hash, step << 32 | subgraph.
+    2 question: facts, demand -> key, kind, hash of the list that it rests on, step << 32 | subgraph.
     3 answer: facts, size of the demand u32, demand, answer -> 1, hash of the list it publishes, step << 32 | subgraph.
     """
     if len(data) > INPUT_BYTES_MAX:
@@ -41,16 +41,11 @@ def _judge(data: bytes) -> bytes:
         verdict = check_proof(facts, rest)
         numbers = (1, verdict.kind, verdict.step, verdict.operator, verdict.element)
         return _words(*numbers) + verdict.list_hash + _words(verdict.subgraph)
-    if mode in {QUESTION, LISTED_QUESTION}:
+    if mode == QUESTION:
         asked = check_question(facts, rest)
-        head = asked.key + _words(asked.question.kind)
-        if mode == LISTED_QUESTION:
-            return head + asked.list_hash + _words(asked.place_word)
-        if any(asked.list_hash):
-            raise Outside("question", "on an operator list", f"mode {LISTED_QUESTION}")
-        return head
+        return asked.key + _words(asked.question.kind) + asked.list_hash + _words(asked.place_word)
     if mode != ANSWER:
-        raise Outside("mode", mode, "1 .. 4")
+        raise Outside("mode", mode, "1 .. 3")
     demand = cursor.counted(4, "demand")
     asked = check_answer(facts, demand, data[cursor.position :])
     return _words(1) + asked.list_hash + _words(asked.place_word)

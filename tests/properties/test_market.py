@@ -63,7 +63,7 @@ def judge(data):
         words = [1, rest[1], 0, 0, 0, bytes(32), 0]
         return encode(["uint256"] * 5 + ["bytes32", "uint256"], words) if rest[:1] == b"G" else None
     if mode == 2:
-        return keccak(rest) + bytes(32) if rest[:1] == b"Q" else None
+        return keccak(rest) + bytes(96) if rest[:1] == b"Q" else None
     return bytes(31) + b"\1" + bytes(64) if rest[4 + int.from_bytes(rest[:4], "big") :][:1] == b"A" else None
 
 

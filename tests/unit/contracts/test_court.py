@@ -22,12 +22,13 @@ KINDS = {1: "element", 5: "output", 7: "invalid"}
 
 
 def judge(data):
-    """Guilty if the evidence says so; a question begins with Q, an answer with A and what it publishes."""
+    """Guilty if the evidence says so; a question begins with Q, or L and its list, an answer with A."""
     mode, facts, rest = data[0], data[1:161], data[161:]
     if mode == 1:
         return rest[1:] if rest[:1] == b"G" and facts[32:64] == TRACE_ROOT else None
     if mode == 2:
-        return keccak(rest[:5]) + bytes(31) + b"\2" if rest[:1] == b"Q" else None
+        rests_on = rest[1:65] if rest[:1] == b"L" else bytes(64)
+        return keccak(rest[:5]) + bytes(31) + b"\2" + rests_on if rest[:1] in {b"Q", b"L"} else None
     size = int.from_bytes(rest[:4], "big")
     answer = rest[4 + size :]
     return bytes(31) + b"\1" + answer[1:65] if rest[4:5] == b"Q" and answer[:1] == b"A" else None
@@ -127,6 +128,26 @@ def test_a_false_trace_convicts_the_companion_that_vouched(network, graph, provi
     assert network.Bonds.owed(network.account("challenger")) == slashed * BTC // 2
 
 
+def test_a_false_list_beside_an_honest_trace_costs_the_companion_nothing(network, graph, provider):
+    companion, roots = network.account("companion"), b"\x0a" * 32
+    network.Bonds.deposit(sender=companion, value=BTC)
+    network.Bonds.serve_as_companion(graph, sender=companion)
+    market = network.JobMarket
+    job = market.request(graph, b"input", [100], network.number + 30, provider, value=FEE)
+    market.submit(job, b"output", commit(TRACE_ROOT, provider), sender=provider)
+    network.mine(3)
+    market.commit(job, commit(TRACE_ROOT, companion), sender=companion)
+    market.reveal(job, TRACE_ROOT, sender=provider)
+    market.companion_reveal(job, TRACE_ROOT, sender=companion)
+    challenger = network.account("challenger")
+    proof = evidence(list_hash=roots)
+    announce(network, job, proof, challenger)
+    network.mine()
+    network.Court.prove(job, proof, sign_list(job, 3, 2, roots), sender=challenger)
+    assert network.Bonds.bond_of(companion) == BTC
+    assert network.Bonds.bond_of(provider) == 0
+
+
 def test_the_judge_is_told_what_the_job_committed_to(graph):
     seen = []
 
@@ -222,6 +243,29 @@ def test_a_list_of_operators_is_the_providers_own(network, provider, job):
             network.Court.prove(job, proof, signature, sender=challenger)
     signature = sign_list(job, 3, 2, roots)
     network.Court.prove(job, proof, signature[:64] + bytes([signature[64] - 27]), sender=challenger)
+
+
+def test_a_question_rests_on_the_providers_own_list(network, provider, job):
+    asker, roots = network.account("challenger"), b"\x0a" * 32
+    question = b"L" + roots + (3 << 32 | 2).to_bytes(32, "big")
+    for signature in (b"", sign_list(job, 4, 2, roots), sign_list(job, 3, 2, b"\x0b" * 32)):
+        with reverts("Court: not the provider's list"):
+            network.Court.demand(job, question, signature, sender=asker, value=DEPOSIT)
+    with reverts("Court: not the provider's list"):
+        network.Court.demand(job, question, sender=asker, value=DEPOSIT)
+    assert network.Court.demand(job, question, sign_list(job, 3, 2, roots), sender=asker, value=DEPOSIT) == 1
+
+
+def test_a_question_may_rest_on_a_published_list(network, provider, job):
+    asker, roots = network.account("challenger"), b"\x0a" * 32
+    place = (3 << 32 | 2).to_bytes(32, "big")
+    network.Court.answer(
+        network.Court.demand(job, QUESTION, sender=asker, value=DEPOSIT),
+        QUESTION,
+        b"A" + roots + place,
+        sender=provider,
+    )
+    assert network.Court.demand(job, b"L" + roots + place, sender=asker, value=DEPOSIT) == 2
 
 
 def test_an_answer_publishes_a_list(network, provider, job):
