@@ -32,6 +32,34 @@ class FinalityParams:
 
 
 @dataclass(frozen=True, slots=True)
+class KeySet:
+    """k of n x-only keys that hold coins on Bitcoin (`bridge.scripts.SignerSet`)."""
+
+    threshold: int
+    keys: tuple[bytes, ...]
+    """Ascending."""
+    group_key: bytes = b""
+    """Empty: none."""
+
+
+@dataclass(frozen=True, slots=True)
+class PegParams:
+    """Constants of the peg (`bridge.rules.PegRules` says what each means), and who holds the vault at first."""
+
+    signers: KeySet
+    council: KeySet
+    credit_depths: tuple[tuple[int, int], ...]
+    refund_depth_blocks: int
+    reclaim_blocks: int
+    emergency_blocks: int
+    notice_blocks: int
+    takeover_margin_blocks: int
+    record_blocks: int
+    min_deposit_sats: int
+    min_payout_sats: int
+
+
+@dataclass(frozen=True, slots=True)
 class ChainParams:
     """Constants of one network."""
 
@@ -64,6 +92,10 @@ class ChainParams:
     """Bitcoin blocks that have to lie on top of an origin."""
     bitcoin_network: str = "regtest"
     """Bitcoin's name, as `getblockchaininfo` says it, of the network that origins lie on."""
+    genesis_supply_wei: int = 0
+    """BTC in genesis, backed by nothing; 0 on the main network."""
+    peg: PegParams | None = None
+    """None: nobody holds a vault, and blocks carry no evidence."""
 
     @property
     def is_devnet(self) -> bool:

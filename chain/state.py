@@ -43,6 +43,11 @@ def block_hash_key(number: int) -> bytes:
     return b"h" + number.to_bytes(8, "big")
 
 
+PEG_KEY: Final = b"p"
+"""The peg's state in its one encoding (`bridge.peg_codec`), beside the tries: `Bridge` holds its keccak256. The engine
+neither reads nor writes it; absent where the network has no peg."""
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """An account as the state trie holds it."""

@@ -25,6 +25,7 @@ CONTRACTS: Final = (
     "JobMarket",
     "Dust",
     "Court",
+    "Bridge",
     "AgentFactory",
     "Scheduler",
     "Agent",

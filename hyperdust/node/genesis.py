@@ -12,7 +12,9 @@ from chain.blocks import EMPTY_OMMERS_HASH, EMPTY_TRIE_ROOT, ZERO_HASH, Block, B
 from chain.engine import AccountOverride, BlockEnvironment, SystemCall, execute, genesis_state
 from chain.errors import HyperdustError, NodeFault
 from chain.hashing import keccak256
-from chain.params import GRAPH_REGISTRY, ChainParams, FinalityParams
+from chain.params import BRIDGE, GRAPH_REGISTRY, ChainParams, FinalityParams, KeySet, PegParams
+from chain.state import PEG_KEY
+from consensus.peg_terms import encode_genesis_peg
 from hyperdust.contracts_abi import encode_call, load_artifact
 from hyperdust.node.store import ExecutedBlock
 from pouw.graph_encoding import compute_graph_id, decode, encode_top_layer
@@ -23,6 +25,7 @@ from precompiles.registry import precompiles_for
 _GENESIS_FOLDER: Final = Path(__file__).resolve().parents[2] / "genesis"
 
 Wei = Annotated[int, Field(ge=0, lt=1 << 128)]
+Satoshi = Annotated[int, Field(ge=0, lt=1 << 51)]
 Hex = Annotated[str, Field(pattern=r"^0x([0-9a-fA-F]{2})*$")]
 
 
@@ -68,6 +71,36 @@ class _Finality(BaseModel):
         )
 
 
+class _KeySet(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    threshold: Annotated[int, Field(ge=1)]
+    keys: list[Annotated[str, Field(pattern=r"^0x[0-9a-f]{64}$")]]
+    group_key: Hex
+
+    def params(self) -> KeySet:
+        return KeySet(self.threshold, tuple(_bytes(key) for key in self.keys), _bytes(self.group_key))
+
+
+class _Peg(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    signers: _KeySet
+    council: _KeySet
+    credit_depths: list[tuple[Satoshi, Annotated[int, Field(ge=1)]]]
+    refund_depth_blocks: Annotated[int, Field(ge=1)]
+    reclaim_blocks: Annotated[int, Field(ge=1, lt=1 << 16)]  # BIP-68: 16 bits
+    emergency_blocks: Annotated[int, Field(ge=1, lt=1 << 16)]
+    notice_blocks: Annotated[int, Field(ge=0)]
+    takeover_margin_blocks: Annotated[int, Field(ge=0)]
+    record_blocks: Annotated[int, Field(ge=1)]
+    min_deposit_sats: Satoshi
+    min_payout_sats: Satoshi
+
+    def params(self) -> PegParams:
+        values = {name: getattr(self, name) for name in PegParams.__dataclass_fields__}
+        values |= {"signers": self.signers.params(), "council": self.council.params()}
+        return PegParams(**(values | {"credit_depths": tuple(self.credit_depths)}))
+
+
 class _Table(BaseModel):
     """The file as it stands; numbers beyond 2^53 may be written as strings."""
 
@@ -86,6 +119,8 @@ class _Table(BaseModel):
     bitcoin_network: str
     final_window_blocks: Annotated[int, Field(ge=1)]
     finality: _Finality
+    genesis_supply_wei: Wei
+    peg: _Peg | None
     contracts: dict[str, _Contract]
     initialize: dict[str, tuple[list[str], list[str]]]
     graphs: list[str]
@@ -139,6 +174,8 @@ def load_network(source: str) -> Network:
             fork=table.fork,
             origin_depth_blocks=table.origin_depth_blocks,
             bitcoin_network=table.bitcoin_network,
+            genesis_supply_wei=table.genesis_supply_wei,
+            peg=None if table.peg is None else table.peg.params(),
         ),
         alloc=_alloc(table),
         calls=(*_initializations(table, raw), *(registration_call(graph) for graph in graphs)),
@@ -168,12 +205,15 @@ def registration_call(graph: Hypergraph) -> SystemCall:
 
 
 def build_genesis(network: Network) -> ExecutedBlock:
-    """Block 0 and its state: the accounts, then the system's calls on them.
+    """Block 0 and its state: the accounts, then the system's calls on them, and the peg before anything happened.
 
     Raises:
-        GenesisFault: a call fails.
+        GenesisFault: a call fails, or the accounts do not hold what the table says.
     """
     params = network.params
+    supply_wei = sum(account.balance or 0 for account in network.alloc.values())
+    if supply_wei != params.genesis_supply_wei:
+        raise GenesisFault(f"genesis_supply_wei is {params.genesis_supply_wei}, the accounts hold {supply_wei}")
     writes, _ = genesis_state(network.alloc)
     state = dict(writes)
     try:
@@ -193,12 +233,14 @@ def build_genesis(network: Network) -> ExecutedBlock:
             (),
             lambda keys: [state.get(key) for key in keys],
             precompiles=precompiles_for(None, ZERO_HASH),
-            before=network.calls,
+            before=(*network.calls, *_open_peg(params)),
             system_contracts=False,
         )
     except HyperdustError as error:
         raise GenesisFault(f"genesis of {params.network}: {error}") from error
     state.update(executed.writes)
+    if params.peg is not None:
+        state[PEG_KEY] = encode_genesis_peg(params)
     header = Header(
         parent_hash=ZERO_HASH,
         ommers_hash=EMPTY_OMMERS_HASH,
@@ -231,6 +273,14 @@ def build_genesis(network: Network) -> ExecutedBlock:
         receipts=(),
         writes=tuple(sorted((key, value) for key, value in state.items() if value is not None)),
     )
+
+
+def _open_peg(params: ChainParams) -> tuple[SystemCall, ...]:
+    if params.peg is None:
+        return ()
+    root = keccak256(encode_genesis_peg(params))
+    values = (root, params.genesis_supply_wei, params.peg.min_payout_sats)
+    return (SystemCall(to=BRIDGE, data=encode_call("Bridge", "initialize", *values)),)
 
 
 def _alloc(table: _Table) -> dict[bytes, AccountOverride]:
