@@ -146,7 +146,8 @@ def load_network(source: str) -> Network:
     """Read a network by its name (`regtest`) or its file's path.
 
     Raises:
-        GenesisFault: missing, not JSON, a field missing or out of range, or contracts other than those pinned.
+        GenesisFault: missing, not JSON, a field missing or out of range, or contracts other than those pinned;
+            accounts that do not hold what it says in all.
     """
     path = Path(source) if "/" in source or source.endswith(".json") else _GENESIS_FOLDER / f"{source}.json"
     try:
@@ -157,6 +158,11 @@ def load_network(source: str) -> Network:
         raise GenesisFault(f"genesis file {path}: {error.strerror}; networks known by name: {known}") from error
     except (ValueError, ValidationError) as error:
         raise GenesisFault(f"genesis file {path}: {error}") from error
+    held_wei = sum(
+        account.balance for accounts in (table.alloc, table.system_contracts) for account in accounts.values()
+    )
+    if held_wei != table.genesis_supply_wei:
+        raise GenesisFault(f"genesis file {path}: genesis_supply_wei is not the {held_wei} wei that its accounts hold")
     graphs = [load_graph_structure(name) for name in table.graphs]
     return Network(
         params=ChainParams(
@@ -208,12 +214,9 @@ def build_genesis(network: Network) -> ExecutedBlock:
     """Block 0 and its state: the accounts, then the system's calls on them, and the peg before anything happened.
 
     Raises:
-        GenesisFault: a call fails, or the accounts do not hold what the table says.
+        GenesisFault: a call fails.
     """
     params = network.params
-    supply_wei = sum(account.balance or 0 for account in network.alloc.values())
-    if supply_wei != params.genesis_supply_wei:
-        raise GenesisFault(f"genesis_supply_wei is {params.genesis_supply_wei}, the accounts hold {supply_wei}")
     writes, _ = genesis_state(network.alloc)
     state = dict(writes)
     try:
