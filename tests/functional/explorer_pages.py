@@ -2,6 +2,8 @@
 
 import re
 import secrets
+import shutil
+import subprocess
 
 import httpx
 import pytest
@@ -49,7 +51,7 @@ def test_the_page_and_every_module_that_it_loads_are_there(explorer):
         assert answer.status_code == 200, path
         for module in re.findall(r'from "(\.[^"]+)"', answer.text):
             waiting.append(str(httpx.URL(f"http://x{path}").join(module).path))
-    assert {"/style.css", "/js/main.js", "/js/abi.js", "/js/pages/job.js"} <= seen
+    assert {"/style.css", "/js/main.js", "/js/abi.js", "/js/pages/job.js", "/js/pages/network.js"} <= seen
 
 
 def test_it_says_the_chains_facts(devnet, explorer):
@@ -59,6 +61,14 @@ def test_it_says_the_chains_facts(devnet, explorer):
     assert {name: contract["address"] for name, contract in facts["contracts"].items()} == devnet.ready["contracts"]
     named = {graph["name"]: graph["id"] for graph in facts["graphs"]}
     assert named["minilm"] == devnet.ready["graphs"]["minilm"]
+
+
+def test_what_is_final_is_a_checkpoint_of_the_chains_epochs(devnet, explorer):
+    facts = explorer.get("/config.json").json()
+    (constants,) = [row for row in facts["finality"] if row["chain_ids"][0] <= devnet.chain_id < row["chain_ids"][1]]
+    found = ask(explorer, "hyperdust_finality")
+    assert found["final"]["block"] % constants["epoch_blocks"] == 0
+    assert found["justified"]["block"] % constants["epoch_blocks"] == 0
 
 
 def test_it_reads_the_node_and_does_nothing_else(devnet, explorer):
@@ -98,3 +108,40 @@ def test_a_bad_address_is_named(explorer, address):
     answer = explorer.post("/faucet", json={"address": address})
     assert (answer.status_code, answer.json()["error"]["name"]) == (400, "BadAddress")
     assert address in answer.json()["error"]["message"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("no Chromium on this machine")
+    return found
+
+
+PAGES = {
+    "": ("The chain now", "Last blocks", "Finality", "Who votes"),
+    "job/1": ("Job 1", "How it went", "requested", "claimed", "The fee", "Facts"),
+    "block/1": ("Block 1", "The work that made it", "Header"),
+    "graphs": ("Graphs", "minilm", "Providers"),
+    "agents": ("Agents", "An agent is a contract"),
+    "agent/999999": ("Not shown", "There is no agent 999999 on this chain."),
+    "disputes": ("Disputes", "Verdicts", "in blocks 0 to", "Demands"),
+    "network": ("Network", "Usefulness", "Block time", "Jobs by state", "Bitcoin", "Who has what at stake"),
+    "wallet": ("Wallet and faucet", "Connect a wallet"),
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_browser_shows_every_page_in_words(devnet, explorer, browser, tmp_path, page):
+    if page == "job/1" and devnet.ready.get("first_job") is None:
+        pytest.skip("this devnet runs without its demonstration job")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--dump-dom"]
+    url = f"{devnet.ready['explorer']}/#/{page}"
+    done = subprocess.run(
+        [*command, "--virtual-time-budget=8000", url], capture_output=True, text=True, timeout=90, check=False
+    )
+    text = re.sub(r"<[^>]+>", "\n", done.stdout.partition("<main")[2].partition("</main>")[0])
+    for words in PAGES[page]:
+        assert words in text, (words, text[:2000], done.stderr[-1000:])
+    assert not re.search(r"undefined|NaN|\[object|Infinity", text)
+    assert (page == "agent/999999") == ("Not shown" in text)

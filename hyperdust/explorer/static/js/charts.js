@@ -2,7 +2,7 @@
 
 import { h, s } from "./dom.js";
 
-const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP] = [480, 150, 52, 20, 10];
+const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP] = [400, 150, 80, 20, 10];
 
 /** Values over block numbers [[x, y or null]]; where a value is null the line has a gap. */
 export function lineChart(points, { label, show, from = null, to = null }) {
@@ -33,11 +33,11 @@ function range(values, from, to) {
   return [Math.min(least, 0), Math.max(most, least + 1, least * 1.25)];
 }
 
-/** Parts of a whole [{name, share: 0 to 1, shown}], as a bar and a legend below it. */
+/** Parts of a whole [{name, share: 0 to 1, shown, link, tone}], as a bar and a legend below it; `mark` is a line across. */
 export function shareBar(parts, { label, mark = null, said = null }) {
   let x = 0;
-  const bars = parts.map(({ share, name, shown }, index) => {
-    const bar = s("rect", { class: `part p${index % 6}`, x: x * WIDTH, y: 0, width: Math.max(0, share * WIDTH - (share < 1 ? 1 : 0)), height: 18 }, s("title", null, `${name}: ${shown}`));
+  const bars = parts.map(({ share, name, shown, tone }, index) => {
+    const bar = s("rect", { class: `part p${tone ?? index % 6}`, x: x * WIDTH, y: 0, width: Math.max(0, share * WIDTH - (share < 1 ? 1 : 0)), height: 18 }, s("title", null, `${name}: ${shown}`));
     x += share;
     return bar;
   });
@@ -45,7 +45,7 @@ export function shareBar(parts, { label, mark = null, said = null }) {
   return h("div", { class: "shares" },
     s("svg", { class: "sharebar", role: "img", "aria-label": words, viewBox: `0 0 ${WIDTH} 18`, preserveAspectRatio: "none" }, s("rect", { class: "track", x: 0, y: 0, width: WIDTH, height: 18 }), bars,
       mark !== null && s("rect", { class: "markline", x: mark * WIDTH - 1, y: 0, width: 2, height: 18 }, s("title", null, said))),
-    h("ul", { class: "legend" }, parts.map(({ name, link, shown }, index) => h("li", null, s("svg", { class: "mini", width: 10, height: 10, viewBox: "0 0 10 10", "aria-hidden": "true" }, s("rect", { class: `part p${index % 6}`, width: 10, height: 10, rx: 2 })), " ", link ?? name, " ", h("span", { class: "quiet" }, shown)))));
+    h("ul", { class: "legend" }, parts.map(({ name, link, shown, tone }, index) => h("li", null, s("svg", { class: "mini", width: 10, height: 10, viewBox: "0 0 10 10", "aria-hidden": "true" }, s("rect", { class: `part p${tone ?? index % 6}`, width: 10, height: 10, rx: 2 })), " ", link ?? name, " ", h("span", { class: "quiet" }, shown)))));
 }
 
 /** A coin's price over its supply: the line, what is sold so far, and the reserve as the area under it. In BTC. */
@@ -53,7 +53,7 @@ export function curveChart({ base, slope, supply, symbol }, show) {
   const [B, S, N] = [base, slope, supply].map((wei) => Number(wei) / 1e18);
   const far = Math.max(2 * N, 10);
   const [price, top] = [B + S * N, B + S * far || 1];
-  const x = (sold) => LEFT + 24 + (sold / far) * (WIDTH - LEFT - 34);
+  const x = (sold) => LEFT + (sold / far) * (WIDTH - LEFT - 10);
   const y = (value) => HEIGHT - BOTTOM - (value / top) * (HEIGHT - BOTTOM - TOP);
   const said = `Price of ${symbol} by supply: ${show(B)} BTC for the first, ${show(price)} BTC now at ${show(N)} sold; the area up to there is the reserve`;
   return s("svg", { class: "chart", role: "img", "aria-label": said, viewBox: `0 0 ${WIDTH} ${HEIGHT}` }, s("title", null, said),

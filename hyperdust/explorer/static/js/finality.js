@@ -1,7 +1,7 @@
 // What votes have settled: head, justified and final block, the epoch's progress, and who weighs how much.
 
 import { shareBar } from "./charts.js";
-import { card, facts, h, row, table } from "./dom.js";
+import { card, facts, h, notice, row, table } from "./dom.js";
 import { address, blockLink, integer, percent, short } from "./format.js";
 
 const VOTERS = 50;
@@ -27,7 +27,7 @@ export function finalityCard(config, chainId, head, found, whole = false) {
     ["Final", [blockLink(found.final.block), h("span", { class: "quiet" }, found.final.block ? `, ${integer(Math.max(0, head - found.final.block))} behind: never taken back` : ": genesis, nothing else is final yet")]],
     constants && ["Epoch", epoch(constants, head)],
     ["Equivocations", found.equivocations.length ? h("span", { class: "pill bad" }, `${found.equivocations.length} signed twice`) : "none seen"],
-  ]), total ? voters(constants, { votes, weights, total }, whole) : h("p", { class: "quiet" }, "No miner has a vote here: this node keeps no votes, or the window holds no blocks yet."));
+  ]), constants && head - found.justified.block > 3 * constants.epoch_blocks && notice("", "Finality stands still: voters of more than a third of the weight are not heard. Blocks go on; it heals by itself as who is gone slides out of the window."), total ? voters(constants, { votes, weights, total }, whole) : h("p", { class: "quiet" }, "No miner has a vote here: this node keeps no votes, or the window holds no blocks yet."));
 }
 
 function epoch({ epoch_blocks: blocks }, head) {

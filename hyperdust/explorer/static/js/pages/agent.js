@@ -30,7 +30,7 @@ export async function showAgent(page, config, id) {
         ["Contract", address(agent.at, true)], ["Owner", address(agent.owner, true)], ["Answers with", graphLink(config, agent.graph)],
         ["Price", [priceOf(agent), h("span", { class: "quiet small" }, ", and the job's fee")]],
         ["Prompt", agent.prefixRows ? `${agent.prefixRows} rows before every question` : "none"],
-        ["Asked", integer(agent.asks)], ["Earned", `${amount("revenue", 0)}, not withdrawn`], ["In escrow", amount("escrow", 1)],
+        ["Asked", integer(agent.asks)], ["Earned", `${amount("revenue", 0)} that waits for its owner`], ["In escrow", amount("escrow", 1)],
       ])), agent.coin && coinCard(agent.coin)),
     asksCard(config, agent),
     agent.coin && trades(config, agent.coin, Number(head)),

@@ -9,8 +9,8 @@ import { batch } from "../rpc.js";
 
 const STEP = 2000;
 const DEMANDS = 25;
-const COLUMNS = [{ name: "About" }, { name: "Verdict" }, { name: "Who lost" }, { name: "Amount", class: "right number" }, { name: "Who showed it" }, { name: "Got", class: "right number mid" }, { name: "Burned", class: "right number wide" }, { name: "Where", class: "number mid" }];
-const DEMAND_COLUMNS = [{ name: "Demand" }, { name: "Job" }, { name: "Asked by" }, { name: "Deposit", class: "right number mid" }, { name: "Answer until", class: "right number" }, { name: "State" }];
+const COLUMNS = [{ name: "About" }, { name: "Verdict" }, { name: "Who lost" }, { name: "Who showed it" }, { name: "Burned", class: "right number mid" }, { name: "Where", class: "number mid" }];
+const DEMAND_COLUMNS = [{ name: "Demand" }, { name: "Job" }, { name: "Asked by", class: "mid" }, { name: "Deposit", class: "right number mid" }, { name: "Answer until", class: "right number" }, { name: "State" }];
 const DEMAND_STATES = [null, ["open", "warn"], ["answered", "good"], ["not answered", "bad"]];
 
 export async function showDisputes(page, config) {
@@ -49,12 +49,12 @@ function verdictRow(config, event, said, slashes, decided) {
   const where = [blockLink(block), " ", h("span", { class: "small" }, transaction(hash))];
   const pill = (kind, text, why) => h("div", null, h("span", { class: `pill ${kind}` }, text), why && h("div", { class: "small quiet" }, why));
   if (name === "Equivocated") {
-    return row(COLUMNS, ["two votes", pill("bad", "guilty", "voted for two histories"), address(values.coinbase), coins(values.amount, "DUST"), address(values.reporter), coins(values.amount - values.amount / 2n, "DUST"), coins(values.amount / 2n, "DUST"), where]);
+    return row(COLUMNS, ["two votes", pill("bad", "guilty", "voted for two histories"), side(values.coinbase, "lost", coins(values.amount, "DUST")), side(values.reporter, "got half", ""), "half", where]);
   }
   const job = String(values.job);
   if (name === "Mismatch") {
     if (decided.has(job)) return null;
-    return row(COLUMNS, [jobLink(job), pill("warn", "open", `two trace roots; held until block ${integer(values.held_until)}`), "–", "–", address(values.companion), "–", "–", where]);
+    return row(COLUMNS, [jobLink(job), pill("warn", "open", `two trace roots; held until block ${integer(values.held_until)}`), "–", side(values.companion, "accuses", ""), "–", where]);
   }
   decided.add(job);
   const loser = name === "Convicted" ? values.provider : values.companion;
@@ -63,10 +63,10 @@ function verdictRow(config, event, said, slashes, decided) {
   const found = KIND_NAMES[Number(verdict?.kind ?? 0)];
   const place = ["element", "witness", "form", "list", "invalid"].includes(found) ? ` (operator ${verdict.operator}, element ${verdict.element})` : "";
   const why = name === "CompanionRefuted" ? (verdict ? "vouched for a false trace" : "accused, and proved nothing in time") : found ? `${KINDS[found]}${place}` : "it did not reveal, and its companion's result differs";
-  const paid = taken && taken.amount - taken.burned;
-  return row(COLUMNS, [jobLink(job), pill(name === "Convicted" ? "bad" : "warn", name === "Convicted" ? "guilty" : "refuted", why), address(loser), coins(values.slashed),
-    taken ? address(taken.beneficiary) : "–", taken ? coins(paid) : "–", taken ? coins(taken.burned) : "–", where]);
+  return row(COLUMNS, [jobLink(job), pill(name === "Convicted" ? "bad" : "warn", name === "Convicted" ? "guilty" : "refuted", why), side(loser, "lost", coins(values.slashed)), taken ? side(taken.beneficiary, "got", coins(taken.amount - taken.burned)) : "–", taken ? coins(taken.burned) : "–", where]);
 }
+
+const side = (account, verb, amount) => h("div", null, address(account), h("div", { class: "small quiet" }, `${verb} ${amount}`));
 
 function demandsCard(config, count, deposits) {
   const list = table(DEMAND_COLUMNS, []);
@@ -91,10 +91,10 @@ function demandsCard(config, count, deposits) {
   more.addEventListener("click", load);
   if (!count) return card("Demands", h("p", { class: "quiet" }, "Nobody has had to demand data on chain: providers answer over the work API, for nothing."));
   load();
-  return card("Demands", facts([["So far", integer(count)], ["Deposits held", `${coins(deposits)} for open ones`]]), h("p"), list, trouble, more);
+  return card("Demands", facts([["So far", integer(count)], ["Deposits held", `${coins(deposits)} for open ones`]]), list, trouble, more);
 }
 
 function demandRow(number, { job, asker, deposit, deadline, state }) {
   const [text, kind] = DEMAND_STATES[Number(state)] ?? ["unknown", ""];
-  return row(DEMAND_COLUMNS, [`demand ${number}`, jobLink(job), address(asker), coins(deposit), blockLink(deadline), h("span", { class: `pill ${kind}` }, text)]);
+  return row(DEMAND_COLUMNS, [number, jobLink(job), address(asker), coins(deposit), blockLink(deadline), h("span", { class: `pill ${kind}` }, text)]);
 }

@@ -84,10 +84,12 @@ function money(job, { split }) {
       h("p", { class: "small quiet" }, "Provider, companion and the graph's owners get it when the job is final. Until then it waits in the market."));
   }
   const names = [["burned", "Burned", "to the bridge, which pays for anchors"], ["provider", "Provider", ""], ["companion", "Companion", split.companion ? "for the check" : "none checked it"], ["royalties", "Royalties", split.royalties ? "to the graph's owners" : "the graph asks for none"]];
-  const parts = names.map(([key, name]) => ({ name, share: Number(split[key]) / Number(fee), shown: percent(Number(split[key]) / Number(fee)) }));
+  const parts = names.map(([key, name]) => ({ name, share: Number(split[key]) / Number(fee), shown: part(split[key], fee) }));
   return card("The fee", shareBar(parts, { label: "Where the fee went" }),
     facts(names.map(([key, name, why]) => [name, coins(split[key]), why && h("span", { class: "quiet small" }, ` ${why}`)])));
 }
+
+const part = (amount, fee) => (amount && amount * 1000n < fee ? "under 0.1 %" : percent(Number(amount) / Number(fee)));
 
 const HALVES = "Half of what is taken goes to who showed it, half is burned.";
 
@@ -105,7 +107,7 @@ function dispute(config, job, { dispute: found, slashes, events }) {
     found.kind && ["Found", KINDS[found.kind] ?? found.kind],
     placed && ["Operator", `${found.operator}${label ? `, ${label}` : ""}`],
     placed && ["Element", integer(found.element)],
-    found.transaction && [found.verdict === "guilty" ? "Proven by" : "Ended by", [transaction(found.transaction), " in block ", blockLink(found.block)]],
+    found.transaction && [placed || ["output", "length"].includes(found.kind) ? "Proven by" : "Ended by", [transaction(found.transaction), " in block ", blockLink(found.block)]],
     ...slashes.map(({ values }) => ["Slashed", [address(values.account), ` lost ${coins(values.amount)}: ${coins(values.amount - values.burned)} to `, address(values.beneficiary), `, ${coins(values.burned)} burned`]]),
   ]), !slashes.length && h("p", { class: "small quiet" }, HALVES));
 }

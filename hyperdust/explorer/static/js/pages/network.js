@@ -14,6 +14,7 @@ const GRAPHS = 20;
 const ACCOUNTS = 40;
 const ANCHORS = 2000;
 const STATES = [null, "requested", "claimed", "revealed", "final", "refunded", "slashed"];
+const TONES = { final: 2, revealed: 1, claimed: 0, requested: 5, refunded: 3, slashed: 4 };
 const BOND_COLUMNS = [{ name: "Account" }, { name: "Works as" }, { name: "Bond", class: "right number" }, { name: "At risk, of what it covers", class: "right number mid" }, { name: "Credit held", class: "right number mid" }];
 const ANCHOR_COLUMNS = [{ name: "Bitcoin transaction" }, { name: "Block", class: "right number" }, { name: "Confirmations", class: "right number" }];
 
@@ -78,7 +79,7 @@ async function jobs(config) {
     counts.set(state, (counts.get(state) ?? 0) + 1);
   }
   const order = ["final", "revealed", "claimed", "requested", "refunded", "slashed", "unknown"].filter((state) => counts.has(state));
-  return card("Jobs by state", shareBar(order.map((state) => ({ name: state, share: counts.get(state) / looked, shown: integer(counts.get(state)) })), { label: "Jobs by state" }),
+  return card("Jobs by state", shareBar(order.map((state) => ({ name: state, tone: TONES[state] ?? 5, share: counts.get(state) / looked, shown: integer(counts.get(state)) })), { label: "Jobs by state" }),
     h("p", { class: "small quiet" }, looked < total ? `The last ${looked} of ${integer(total)}.` : `All ${integer(total)} since genesis.`));
 }
 
@@ -116,14 +117,14 @@ async function bonds(config) {
     const [open, covered] = readView(config, "JobMarket", "exposure_of", exposure) ?? [0n, 0n];
     const works = Object.entries(roles.get(account)).filter(([, names]) => names.length).map(([role, names]) => h("div", null, role, h("span", { class: "quiet small" }, ` of ${names.join(", ")}`)));
     const until = Number(readView(config, "Bonds", "paused_until", paused) ?? 0);
-    return row(BOND_COLUMNS, [address(account), [works, until > Number(head) && h("span", { class: "pill warn" }, `paused until ${integer(until)}`)], coins(readView(config, "Bonds", "bond_of", bond) ?? 0n), `${coins(open)} of ${coins(covered)}`, credit ? macs(credit.held) : "–"]);
+    return row(BOND_COLUMNS, [address(account), [works, until > Number(head) && h("span", { class: "pill warn" }, `paused until ${integer(until)}`)], coins(readView(config, "Bonds", "bond_of", bond) ?? 0n), roles.get(account).provider.length ? `${coins(open)} of ${coins(covered)}` : "–", credit ? macs(credit.held) : "–"]);
   });
   const missing = ["provider", "companion"].filter((role) => ![...roles.values()].some((served) => served[role].length));
   return card("Who has what at stake", facts([
     ["Bonded", `${coins(readView(config, "Bonds", "total_bonds", total))} in all, at least ${coins(readView(config, "Bonds", "min_bond", smallest))} each`],
     ["Leaving", `${coins(readView(config, "Bonds", "total_unbonding", unbonding))}, slashable until paid out`],
-  ]), missing.includes("provider") && notice("", "No provider is bonded: nobody answers. Start one: ", h("code", null, "hyperdust miner --graph minilm")),
-  missing.includes("companion") && notice("", "No companion is running: answers are checked by nobody but who asked. Start one: ", h("code", null, "hyperdust companion --graph minilm")),
+  ]), missing.includes("provider") && notice("", "No provider is bonded, so no miner answers. Start one: ", h("code", null, "hyperdust miner --graph minilm")),
+  missing.includes("companion") && notice("", "No companion is bonded, so none runs: answers are checked by nobody but who asked. Start one: ", h("code", null, "hyperdust companion --graph minilm")),
   rows.length > 0 && table(BOND_COLUMNS, rows), roles.size > ACCOUNTS && h("p", { class: "quiet small" }, `${integer(roles.size - ACCOUNTS)} more are not shown.`),
   graphs > GRAPHS && h("p", { class: "quiet small" }, `Of the first ${GRAPHS} of ${integer(graphs)} graphs.`));
 }
