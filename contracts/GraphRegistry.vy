@@ -18,6 +18,8 @@ FACTS_MAX: constant(uint256) = 98304  # 8 * 32, a name, a top layer, 512 operand
 GENERATIONS: constant(uint256) = 3
 ROYALTY_MAX: constant(uint256) = 1500  # basis points of a fee for one owner
 ROYALTIES_MAX: constant(uint256) = 3000  # for all of them
+SCAN_VERSION: constant(uint8) = 2  # of the encoding: a top layer with a scan
+TOKEN_SIZE: constant(uint256) = 4  # bytes that a scan's step adds to its output
 
 
 struct Operand:
@@ -79,6 +81,7 @@ _symbols: HashMap[bytes32, DynArray[Symbol, 4]]
 _operands: HashMap[bytes32, HashMap[uint32, Weights]]
 _macs: HashMap[bytes32, DynArray[Term, 16]]
 _mining_macs: HashMap[bytes32, DynArray[Term, 16]]
+_limit_of: HashMap[bytes32, uint256]  # of a scan: place of the symbol that limits its steps, plus one
 
 
 @external
@@ -141,6 +144,9 @@ def register(graph_file: Bytes[FILE_MAX]) -> bytes32:
     self._symbols[graph] = symbols
     self._macs[graph] = macs
     self._mining_macs[graph] = mining_macs
+    if convert(slice(top_layer, 0, 1), uint8) == SCAN_VERSION:
+        # The last byte of a scan's top layer says which symbol limits its steps.
+        self._limit_of[graph] = 1 + convert(slice(top_layer, len(top_layer) - 1, 1), uint256)
     for operand: Operand in operands:
         self._operands[graph][operand.operator] = Weights(
             root=operand.root, shape=(convert(operand.k, uint256) << 32) | convert(operand.n, uint256)
@@ -241,9 +247,25 @@ def macs(graph: bytes32, symbols: DynArray[uint32, 4]) -> uint256:
 
 @external
 @view
+def credited_macs(graph: bytes32, symbols: DynArray[uint32, 4], output_size: uint256) -> uint256:
+    """
+    @notice MACs that one job credits, given the bytes of its output: a scan that stopped early is credited for the
+            tokens that it made (4 bytes each), not for the steps that it might have taken.
+    """
+    self._check_symbols(graph, symbols)
+    taken: DynArray[uint32, 4] = symbols
+    limit: uint256 = self._limit_of[graph]
+    if limit > 0:
+        steps: uint256 = min(output_size // TOKEN_SIZE, convert(symbols[limit - 1], uint256))
+        taken[limit - 1] = convert(steps, uint32)
+    return self._evaluate(self._mining_macs[graph], taken)
+
+
+@external
+@view
 def mining_macs(graph: bytes32, symbols: DynArray[uint32, 4]) -> uint256:
     """
-    @notice MACs that one job with these symbols credits when it is final.
+    @notice MACs that one job with these symbols credits at most.
     """
     self._check_symbols(graph, symbols)
     return self._evaluate(self._mining_macs[graph], symbols)

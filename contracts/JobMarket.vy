@@ -15,6 +15,7 @@
 interface GraphRegistry:
     def macs(graph: bytes32, symbols: DynArray[uint32, 4]) -> uint256: view
     def mining_macs(graph: bytes32, symbols: DynArray[uint32, 4]) -> uint256: view
+    def credited_macs(graph: bytes32, symbols: DynArray[uint32, 4], output_size: uint256) -> uint256: view
     def royalties(graph: bytes32) -> (DynArray[address, 3], DynArray[uint256, 3]): view
 
 
@@ -536,10 +537,17 @@ def settle(number: uint256):
     assert block.number > check.held_until, "JobMarket: held by a dispute"
     self._move_price()
     self._close(number, FINAL, job)
-    log Settled(job=number, provider=job.provider, fee=job.fee, credit=job.credit)
-    extcall DUST.grant_credit(job.provider, job.credit)
+    # A scan that stopped early is credited, and burns, for the steps that it took.
+    credit: uint256 = staticcall GRAPH_REGISTRY.credited_macs(
+        job.graph, self._unpack(job.symbols), len(self._outputs[number])
+    )
+    burn: uint256 = job.burn
+    if credit < job.credit:
+        burn = job.burn * credit // job.credit
+    log Settled(job=number, provider=job.provider, fee=job.fee, credit=credit)
+    extcall DUST.grant_credit(job.provider, credit)
 
-    net: uint256 = job.fee - job.burn
+    net: uint256 = job.fee - burn
     left: uint256 = net
     checked: uint256 = 0
     if check.state == AGREES:
@@ -552,8 +560,8 @@ def settle(number: uint256):
         log CompanionRefuted(job=number, companion=check.companion, slashed=slashed)
     royalties: uint256 = self._pay_royalties(job.graph, net)
     left -= royalties
-    log FeeSplit(job=number, burned=job.burn, companion=checked, royalties=royalties, provider=left)
-    self._pay(BRIDGE, job.burn)
+    log FeeSplit(job=number, burned=burn, companion=checked, royalties=royalties, provider=left)
+    self._pay(BRIDGE, burn)
     self._pay(staticcall BONDS.payout_of(job.provider), left)
 
 
@@ -735,11 +743,7 @@ def symbols_of(number: uint256) -> DynArray[uint32, 4]:
     """
     @notice The values of the graph's symbols in this job.
     """
-    packed: uint256 = self._jobs[number].symbols
-    symbols: DynArray[uint32, 4] = []
-    for i: uint256 in range(packed >> 128, bound=4):
-        symbols.append(convert((packed >> (32 * i)) % 2**32, uint32))
-    return symbols
+    return self._unpack(self._jobs[number].symbols)
 
 
 @external
@@ -872,6 +876,15 @@ def _move_price() -> uint256:
         self._difficulty_mark = staticcall DUST.total_difficulty()
         log PriceMoved(price=price, window_start=start)
     return price
+
+
+@internal
+@pure
+def _unpack(packed: uint256) -> DynArray[uint32, 4]:
+    symbols: DynArray[uint32, 4] = []
+    for i: uint256 in range(packed >> 128, bound=4):
+        symbols.append(convert((packed >> (32 * i)) % 2**32, uint32))
+    return symbols
 
 
 @internal

@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 MAX_TRANSACTIONS: Final = 16_384
 MAX_POOL_BYTES: Final = 128 * 1024 * 1024
-MAX_TRANSACTION_BYTES: Final = 128 * 1024  # geth's txMaxSize
+MAX_TRANSACTION_BYTES: Final = 256 * 1024  # evidence, answers and graph files have up to 128 KiB, geth's limit
 MAX_QUEUED_PER_SENDER: Final = 64  # geth's AccountQueue: transactions beyond a nonce gap
 MAX_PER_SENDER: Final = 1_024
 MAX_TRANSACTION_GAS: Final = 1 << 24  # EIP-7825

@@ -59,6 +59,19 @@ def test_macs_are_polynomials_in_the_symbols(network):
     assert network.GraphRegistry.mining_macs(graph, [100]) == 600_000 * 100
 
 
+def test_a_scan_is_credited_for_the_tokens_that_it_made(network):
+    symbols = ((b"S", 1, 64), (b"T", 1, 32))
+    scan = b"\2" + top_layer("decoder", symbols, tail=b"rest, limit: \1")[1:]
+    graph = register(network, scan, "decoder", mining=((7, (1, 1, 0, 0)), (5, (0, 1, 0, 0))))
+    registry = network.GraphRegistry
+    assert registry.mining_macs(graph, [10, 20]) == 7 * 200 + 5 * 20
+    for tokens, steps in ((1, 1), (19, 19), (20, 20), (21, 20), (2048, 20)):
+        assert registry.credited_macs(graph, [10, 20], 4 * tokens) == 7 * 10 * steps + 5 * steps
+    assert registry.credited_macs(graph, [10, 20], 3) == 0
+    plain = register(network)
+    assert registry.credited_macs(plain, [100], 4) == registry.mining_macs(plain, [100])
+
+
 def test_four_symbols_and_the_largest_top_layer(network):
     symbols = [(b"width", 2, 9), (b"height", 0, 2**32 - 1), (b"S", 7, 7), (b"T", 1, 300)]
     layer = top_layer("render", symbols, b"")

@@ -336,6 +336,24 @@ def test_a_copied_commitment_cannot_be_revealed(network, graph, provider):
         network.JobMarket.reveal(job, TRACE_ROOT, sender=copier)
 
 
+def test_a_scan_that_stops_early_is_credited_and_burns_less(network):
+    scan = b"\2" + top_layer("decoder", ((b"S", 1, 64), (b"T", 1, 32)), tail=b"rest, limit: \1")[1:]
+    graph = register(network, scan, "decoder", mining=((1_000_000, (0, 1, 0, 0)),))
+    provider = join(network, graph, "decoder's")
+    market = network.JobMarket
+    job = market.request(graph, INPUT, [10, 20], network.number + 30, provider, value=FEE)
+    burn = market.burn_of(graph, [10, 20])
+    market.submit(job, bytes(4 * 5), commit(TRACE_ROOT, provider), sender=provider)
+    network.mine(20)
+    market.reveal(job, TRACE_ROOT, sender=provider)
+    network.mine(20)
+    market.settle(job)
+    split = {"job": job, "burned": burn // 4, "companion": 0, "royalties": 0, "provider": FEE - burn // 4}
+    assert ("FeeSplit", split) in network.events()
+    assert network.Dust.credit_of(provider) == (5_000_000, 0, 0)
+    assert market.open_value(provider) == 0
+
+
 def test_nothing_to_settle_or_refund_without_a_job(network):
     with reverts("JobMarket: not revealed"):
         network.JobMarket.settle(1)

@@ -77,7 +77,7 @@ def test_a_transaction_waits_and_is_mined(chain: WorkChain) -> None:
         (raw(value=10**20), r"insufficient funds for gas \* price \+ value: balance 10000000000000000000, tx cost"),
         (raw(maxPriorityFeePerGas=2 * GWEI), "max priority fee per gas higher than max fee per gas"),
         (raw(to=None, data=bytes(49_153), gas=5_000_000), "max initcode size exceeded"),
-        (b"\x02" + bytes(pool.MAX_TRANSACTION_BYTES), "oversized data: transaction size 131073, limit 131072"),
+        (b"\x02" + bytes(pool.MAX_TRANSACTION_BYTES), "oversized data: transaction size 262145, limit 262144"),
     ],
 )
 def test_refusals_use_geths_words(chain: WorkChain, bad: bytes, words: str) -> None:
