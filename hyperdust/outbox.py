@@ -53,6 +53,11 @@ class Letter:
     """Given up: it reverts again and again."""
 
 
+def compute_tip(base_fee: int) -> int:
+    """What a role pays the proposer, wei a gas."""
+    return max(_MIN_TIP, base_fee // 10)
+
+
 class Outbox:
     """Letters by name in one file, replaced atomically. One process, one thread."""
 
@@ -124,7 +129,7 @@ class Outbox:
         base_fee = int.from_bytes(template.base_fee, "big")
         # A replacement has to pay a tenth more of both.
         floor = (letter.max_fee * 5 // 4, letter.tip * 5 // 4) if nonce is not None else (0, 0)
-        tip = max(_MIN_TIP, base_fee // 10, floor[1])
+        tip = max(compute_tip(base_fee), floor[1])
         max_fee = max(2 * base_fee + tip, floor[0])
         if nonce is None:
             ours = max((each.nonce for each in self._letters.values()), default=-1) + 1

@@ -8,6 +8,7 @@ import typer
 
 from hyperdust.cli.options import DEFAULT_RPC, Json, Keystore, PasswordFile, Rpc, UsageFault, emit, read_password
 from hyperdust.cli.roles import Form, Level, follow_supervisor, wait_for_chain_id
+from hyperdust.lies import CompanionLie
 from hyperdust.logging import LogFormat, LogLevel
 
 WorkGrpc = Annotated[str, typer.Option("--work-grpc", metavar="HOST:PORT", help="Work API of the node.")]
@@ -37,6 +38,9 @@ def companion(
     password_file: PasswordFile = None,
     backend: Backend = "native",
     bond: Annotated[bool, typer.Option("--bond/--no-bond", help="Bond the key if needed, to be drawn.")] = True,
+    fault_kind: Annotated[
+        CompanionLie | None, typer.Option("--fault-kind", help="Devnet only: how it cheats with each check.")
+    ] = None,
     log_level: Level = LogLevel.INFO,
     log_format: Form = LogFormat.CONSOLE,
 ) -> None:
@@ -69,6 +73,7 @@ def companion(
             backend=backend,
             data_dir=data_dir or state_dir() / "companion",
             bond=bond,
+            lie=fault_kind,
         )
     )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from hyperdust.cli.options import DEFAULT_RPC, Json, Rpc, UsageFault, emit
+from hyperdust.lies import ProviderLie
 from hyperdust.logging import LogFormat, LogLevel
 
 if TYPE_CHECKING:
@@ -206,7 +207,19 @@ def miner(
     fault: Annotated[
         int | None, typer.Option("--fault", min=0, help="Devnet only: corrupt one value of this operator in each job.")
     ] = None,
+    fault_kind: Annotated[
+        ProviderLie | None,
+        typer.Option("--fault-kind", help="Devnet only: how it cheats; value with --fault alone."),
+    ] = None,
+    fault_rate: Annotated[
+        int, typer.Option("--fault-rate", min=0, max=100, help="Devnet only: percent of jobs that it lies about.")
+    ] = 100,
+    fault_seed: Annotated[int, typer.Option("--fault-seed", min=0, help="Devnet only: fixes which jobs.")] = 0,
     bond: Annotated[bool, typer.Option("--bond/--no-bond", help="Bond the key if needed, to serve jobs.")] = True,
+    rebond: Annotated[bool, typer.Option("--rebond", help="Devnet only: bond again after each slash.")] = False,
+    due: Annotated[
+        bool, typer.Option("--run-due/--no-run-due", help="Run scheduled calls where the tip is worth it.")
+    ] = True,
     log_level: Level = LogLevel.INFO,
     log_format: Form = LogFormat.CONSOLE,
 ) -> None:
@@ -219,6 +232,7 @@ def miner(
     from hyperdust.cli.options import read_password
     from hyperdust.logging import set_up
     from hyperdust.miner import MinerConfig, run_miner
+    from hyperdust.miner.fault import Liar
     from hyperdust.paths import state_dir
     from hyperdust.rpc_client import RpcClient
     from hyperdust.wallet import load_account
@@ -230,6 +244,9 @@ def miner(
             raise UsageFault("a miner needs its own key; give --keystore FILE (`hyperdust wallet new` makes one)")
         chain_id = wait_for_chain_id(client)
         account = load_account(chain_id, keystore, key, lambda: read_password(password_file))
+    liar = None
+    if fault is not None or fault_kind is not None:
+        liar = Liar(fault_kind or ProviderLie.VALUE, fault, fault_rate, fault_seed)
     run_miner(
         MinerConfig(
             data_dir=data_dir or state_dir() / "miner",
@@ -238,8 +255,10 @@ def miner(
             rpc=rpc,
             work_grpc=work_grpc,
             backend=backend,
-            fault=fault,
+            liar=liar,
             bond=bond,
+            rebond=rebond,
+            run_due=due,
         )
     )
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
 
+from hyperdust.lies import CompanionLie
 from hyperdust.paths import state_dir
 
 
@@ -26,6 +27,8 @@ class CompanionConfig:
     """Folder of its notes about jobs; made where it is missing."""
     bond: bool = True
     """Whether to bond the key; without, it does the duties that it is drawn for already."""
+    lie: CompanionLie | None = None
+    """Devnet only: what it does wrong on purpose, in each check."""
 
     @property
     def address(self) -> bytes:

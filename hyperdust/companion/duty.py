@@ -14,12 +14,13 @@ from eth_abi.abi import encode
 from eth_account.signers.local import LocalAccount
 
 from chain.errors import HyperdustError, Invalid
-from chain.hashing import keccak256
+from chain.hashing import H, keccak256
 from chain.params import COURT, JOB_MARKET
 from hyperdust.companion.trial import Trial, compute_commitment, open_trial
 from hyperdust.contracts_abi import encode_call
 from hyperdust.graph import LoadedGraph
 from hyperdust.journal import Journal
+from hyperdust.lies import CompanionLie
 from hyperdust.outbox import Call, Outbox
 from hyperdust.proto import work_pb2 as messages
 from hyperdust.work_client import QuestionRefused, WorkClient, WorkUnreachable
@@ -85,6 +86,7 @@ class Duty:
     journal: Journal[Note]
     outbox: Outbox
     court: Court
+    lie: CompanionLie | None = None
     _trials: OrderedDict[int, Trial] = field(default_factory=OrderedDict)
     _patience: dict[bytes, int] = field(default_factory=dict)
     """Question -> last block in which its answer may come by the relay."""
@@ -123,7 +125,10 @@ class Duty:
             self._compute(note)
         root = bytes.fromhex(note.root)
         if check.step == COMMIT:
-            data = encode_call("JobMarket", "commit", check.job, compute_commitment(root, self._address))
+            commitment = compute_commitment(root, self._address)
+            if self.lie is CompanionLie.COPY:
+                commitment = self.client.get_job(check.job).commitment
+            data = encode_call("JobMarket", "commit", check.job, commitment)
             self._deliver(f"commit:{check.job}", Call(JOB_MARKET, data, _STEP_GAS), template, check.job)
         elif check.step == REVEAL:
             # Before the provider's own reveal there is a point in it only against one that hides another root.
@@ -136,8 +141,13 @@ class Duty:
 
     def _compute(self, note: Note) -> None:
         trial = self._load_trial(note.job)
-        note.root = trial.root.hex()
-        note.differs = compute_commitment(trial.root, trial.job.provider) != trial.job.commitment
+        root = trial.root
+        if self.lie is not None:
+            log.warning("lying", job=note.job, kind=self.lie.value)
+        if self.lie is CompanionLie.ACCUSE:
+            root = H("accusation", root)
+        note.root = root.hex()
+        note.differs = compute_commitment(root, trial.job.provider) != trial.job.commitment
         self.journal.put(note)
         log.info("job checked", job=note.job, trace_root="0x" + note.root, differs=note.differs)
 

@@ -19,6 +19,7 @@ from hyperdust.companion.duty import Court, Duty, Note
 from hyperdust.contracts_abi import ADDRESSES, decode_output, encode_call
 from hyperdust.graph import LoadedGraph, load_graph
 from hyperdust.journal import Journal
+from hyperdust.lies import CompanionLie, check_devnet
 from hyperdust.outbox import Outbox
 from hyperdust.proto import work_pb2 as messages
 from hyperdust.rpc_client import RpcClient
@@ -49,7 +50,8 @@ def run_companion(config: CompanionConfig, stop: threading.Event | None = None) 
     graphs = {loaded.graph_id: loaded for loaded in map(load_graph, config.graphs)}
     backend = choose_backend(config.backend)
     client = WorkClient(config.work_grpc, config.address, tuple(graphs), ended, companion=True)
-    duties = Duties(config.account, RpcCourt(config.rpc, config.account), config.data_dir, graphs, backend, client)
+    court = RpcCourt(config.rpc, config.account)
+    duties = Duties(config.account, court, config.data_dir, graphs, backend, client, config.lie)
     log.info("companion", address=config.account.address, graphs=list(config.graphs), backend=backend.name)
     if config.bond:
         arguments = (config.rpc, config.account, tuple(graphs), Service.COMPANION, ended)
@@ -133,7 +135,9 @@ class Duties:
         graphs: Mapping[bytes, LoadedGraph],
         backend: Backend,
         client: WorkClient,
+        lie: CompanionLie | None = None,
     ) -> None:
+        self._lie = lie
         self._account = account
         self._court = court
         self._data_dir = data_dir
@@ -164,6 +168,8 @@ class Duties:
 
     def _duty_on(self, template: messages.Template) -> Duty:
         if self._duty is None or self._genesis_hash != template.genesis_hash:
+            if self._lie is not None:
+                check_devnet(template.chain_id, "--fault-kind")
             self._genesis_hash = bytes(template.genesis_hash)
             name = f"{self._genesis_hash.hex()[:16]}-{self._account.address[2:].lower()}"
             self._duty = Duty(
@@ -174,6 +180,7 @@ class Duties:
                 journal=Journal(self._data_dir / f"{name}.json", Note),
                 outbox=Outbox(self._account, self._data_dir / f"{name}-outbox.json"),
                 court=self._court,
+                lie=self._lie,
             )
         return self._duty
 

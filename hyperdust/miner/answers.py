@@ -16,7 +16,7 @@ from chain.errors import HyperdustError, Malformed
 from chain.params import COURT
 from hyperdust.contracts_abi import encode_call
 from hyperdust.court import operators_digest, sign_operators
-from hyperdust.miner.fault import choose_fault
+from hyperdust.miner.fault import Liar
 from hyperdust.miner.jobs import Served
 from hyperdust.outbox import Call, Outbox
 from hyperdust.proto import work_pb2 as messages
@@ -40,7 +40,7 @@ class Answers:
     served: Mapping[bytes, Served]
     backend: Backend
     client: WorkClient
-    fault: int | None = None
+    liar: Liar | None = None
     _job: int = 0
     _trace: OwnTrace | None = None
     """The last job's execution: questions about one job come in a row."""
@@ -54,6 +54,8 @@ class Answers:
         for asked in template.questions:
             key = (asked.job, bytes(asked.question))
             if key in self._refused or asked.demand in self._published:
+                continue
+            if self.liar is not None and self.liar.withholds(asked.job):
                 continue
             try:
                 self._answer(asked, template)
@@ -100,11 +102,13 @@ class Answers:
         if self._trace is None or self._job != job:
             self._trace = None  # the old one's memory goes first
             message = self.client.get_job(job)
+            if self.liar is not None and (source := self.liar.source_of(message.graph, job)) != job:
+                message = self.client.get_job(source)
             served = self.served.get(message.graph)
             if served is None:
                 raise Malformed("job", f"of graph 0x{message.graph.hex()}, which this provider does not serve")
             task = read_task(message, served.graph, served.constants)
-            fault = None if self.fault is None else choose_fault(task, self.backend, self.fault)
+            fault = None if self.liar is None else self.liar.fault_of(task, self.backend, job)
             hook = None if fault is None else fault.hook()
             execution = run(task.graph, task.constants, task.inputs, task.symbols, self.backend, on_output=hook)
             apply = None if fault is None else fault.apply

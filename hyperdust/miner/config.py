@@ -5,6 +5,7 @@ from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
 
+from hyperdust.miner.fault import Liar
 from hyperdust.paths import state_dir
 
 
@@ -22,12 +23,16 @@ class MinerConfig:
     """The node's work API."""
     backend: str = "native"
     """What computes the operators that are not mined."""
-    fault: int | None = None
-    """Devnet only: corrupt one value of this operator's output in each job."""
+    liar: Liar | None = None
+    """Devnet only: what it does wrong on purpose."""
     data_dir: Path = field(default_factory=lambda: state_dir() / "miner")
     """Folder of the journals of unfinished jobs; made where it is missing."""
     bond: bool = True
     """Whether to bond the key and serve the graphs; without, it only mines."""
+    rebond: bool = False
+    """Devnet only: bond again after each slash. An honest miner that was slashed computes falsely, and stays away."""
+    run_due: bool = True
+    """Whether to run scheduled calls where the tip is worth it."""
 
     @property
     def coinbase(self) -> bytes:

@@ -1,10 +1,15 @@
-"""Deliberate faults, for disputes on a devnet: one wrong value of one operator, chosen so that the trace shows it."""
+"""Deliberate faults, for disputes on a devnet: which jobs are lied about, and how.
+
+A wrong value is one bit of one operator's output, chosen so that the trace shows it.
+"""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from chain.errors import Invalid
+from chain.hashing import keccak256
+from hyperdust.lies import ProviderLie
 from hyperdust.task import Task
 from pouw.execution import Backend, OutputHook, Tensor, run, trace_root
 
@@ -41,6 +46,57 @@ class Fault:
             return self.apply(seen - 1, operator, output)
 
         return hook
+
+
+@dataclass(frozen=True, slots=True)
+class Liar:
+    """A miner's plan of lies: the same for the same job, so that it tells one story after a restart."""
+
+    kind: ProviderLie
+    operator: int | None = None
+    """Whose value is wrong; None: drawn for each job."""
+    rate: int = 100
+    """Percent of jobs that are lied about."""
+    seed: int = 0
+    """Fixes which jobs, and the operators drawn."""
+    first: dict[bytes, int] = field(default_factory=dict)
+    """For `double`: graph -> the job whose result serves for all later ones."""
+
+    def lies(self, job: int) -> bool:
+        """Whether this job is lied about."""
+        return self._draw(job, b"rate") % 100 < self.rate
+
+    def skips(self, job: int, *, is_submitted: bool) -> bool:
+        """Whether the next step of a job is left out."""
+        return self.kind is (ProviderLie.HIDE if is_submitted else ProviderLie.SILENT) and self.lies(job)
+
+    def withholds(self, job: int) -> bool:
+        """Whether questions about a job are left unanswered."""
+        return self.kind is ProviderLie.WITHHOLD and self.lies(job)
+
+    def source_of(self, graph: bytes, job: int) -> int:
+        """The job that is executed in the place of this one: itself, unless results are used twice."""
+        if self.kind is not ProviderLie.DOUBLE or not self.lies(job):
+            return job
+        return self.first.setdefault(graph, job)
+
+    def fault_of(self, task: Task, backend: Backend, job: int) -> Fault | None:
+        """What goes wrong in an execution."""
+        if self.kind not in {ProviderLie.VALUE, ProviderLie.WITHHOLD, ProviderLie.HIDE} or not self.lies(job):
+            return None
+        operator = self.operator
+        if operator is None:
+            operator = self._draw(job, b"operator") % task.graph.operator_count()
+        return choose_fault(task, backend, operator)
+
+    def output_of(self, output: bytes, job: int) -> bytes:
+        """The output that is submitted."""
+        if self.kind is not ProviderLie.OUTPUT or not self.lies(job):
+            return output
+        return bytes((output[0] ^ 1,)) + output[1:]
+
+    def _draw(self, job: int, what: bytes) -> int:
+        return int.from_bytes(keccak256(what + self.seed.to_bytes(8, "big") + job.to_bytes(32, "big"))[:8], "big")
 
 
 def choose_fault(task: Task, backend: Backend, operator: int) -> Fault:

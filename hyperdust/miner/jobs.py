@@ -15,8 +15,9 @@ from chain.hashing import keccak256
 from chain.params import JOB_MARKET
 from hyperdust.contracts_abi import encode_call
 from hyperdust.journal import Journal
+from hyperdust.lies import ProviderLie
 from hyperdust.miner.draw import Drawer, Found
-from hyperdust.miner.fault import choose_fault
+from hyperdust.miner.fault import Liar
 from hyperdust.outbox import Call, Outbox
 from hyperdust.proto import work_pb2 as messages
 from hyperdust.task import read_task
@@ -77,7 +78,7 @@ class Provider:
     journal: Journal[Entry]
     outbox: Outbox
     hand_in: Callable[[Found], None]
-    fault: int | None = None
+    liar: Liar | None = None
 
     def act(self, template: messages.Template) -> bool:
         """Take the steps that a template offers, at most one execution; True if another execution waits."""
@@ -87,7 +88,7 @@ class Provider:
         unanswered: list[messages.JobOffer] = []
         for offer in sorted(template.jobs, key=lambda offer: -offer.status):
             entry = self.journal.get(offer.id)
-            if template.number < offer.ready_at:
+            if template.number < offer.ready_at or self._skips(offer):
                 continue
             if entry.failed:
                 self._decline(offer, entry, template)
@@ -114,6 +115,7 @@ class Provider:
         if served is None:
             raise Malformed("job", f"of graph 0x{job.graph.hex()}, which this provider does not serve")
         task = read_task(job, served.graph, served.constants)
+        fault = None if self.liar is None else self.liar.fault_of(task, self.backend, job.id)
         execution = run(
             task.graph,
             task.constants,
@@ -121,9 +123,11 @@ class Provider:
             task.symbols,
             self.backend,
             matmul_hook=lambda operator, a, b: self._multiply(served.drawer, operator, a, b, job.id),
-            on_output=None if self.fault is None else choose_fault(task, self.backend, self.fault).hook(),
+            on_output=None if fault is None else fault.hook(),
         )
         output = encode_tensors(list(execution.outputs.values()))
+        if self.liar is not None:
+            output = self.liar.output_of(output, job.id)
         roots = trace_children(execution)
         return Answer(output, trace_root(execution), roots)
 
@@ -135,6 +139,9 @@ class Provider:
                 template = self.client.latest or template
             name = _step_name(offer)
             self.outbox.deliver(name, self._call_of(offer, entry), template, partial(self._send, entry))
+            if offer.status == REQUESTED and self._submits_twice(offer.id):
+                again = self._call_of(offer, entry)
+                self.outbox.deliver(f"{name}:again", again, template, partial(self._send, entry))
         except WorkUnreachable as error:
             log.warning("job step waits for the node", job=offer.id, reason=str(error))
         except HyperdustError as error:
@@ -150,7 +157,12 @@ class Provider:
             self.outbox.deliver(f"decline:{offer.id}", call, template, partial(self._send, entry))
 
     def _answer(self, entry: Entry) -> None:
-        answer = self.execute(self.client.get_job(entry.job))
+        job = self.client.get_job(entry.job)
+        if self.liar is not None and self.liar.lies(entry.job):
+            source = self.liar.source_of(job.graph, entry.job)
+            log.warning("lying", job=entry.job, kind=self.liar.kind.value, result_of=source)
+            job = job if source == entry.job else self.client.get_job(source)
+        answer = self.execute(job)
         entry.trace_root = answer.trace_root.hex()
         entry.roots = [root.hex() for root in answer.roots]
         entry.output = answer.output.hex()
@@ -179,6 +191,14 @@ class Provider:
         verdict = self.client.submit_result(result)
         if not verdict.accepted:
             log.warning("result refused", job=entry.job, rule=verdict.rule, reason=verdict.text)
+
+    def _skips(self, offer: messages.JobOffer) -> bool:
+        if self.liar is None or offer.status not in {REQUESTED, CLAIMED}:
+            return False
+        return self.liar.skips(offer.id, is_submitted=offer.status == CLAIMED)
+
+    def _submits_twice(self, job: int) -> bool:
+        return self.liar is not None and self.liar.kind is ProviderLie.DOUBLE and self.liar.lies(job)
 
     def _multiply(self, drawer: Drawer, operator: int, a: Tensor, b_transposed: Tensor, job: int) -> Tensor:
         work = self.client.work()

@@ -5,19 +5,21 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import structlog
 
 from chain.errors import NodeFault
-from chain.params import DEVNET_CHAIN_IDS
 from hyperdust.backend_choice import choose_backend
 from hyperdust.bonding import Service, keep_bonding
 from hyperdust.graph import LoadedGraph, load_graph
 from hyperdust.journal import Journal
+from hyperdust.lies import FaultRefused, check_devnet
 from hyperdust.miner.answers import Answers
 from hyperdust.miner.config import MinerConfig
 from hyperdust.miner.draw import Drawer, Effort, Found
+from hyperdust.miner.due import Runner
 from hyperdust.miner.jobs import Entry, Provider, Served
 from hyperdust.miner.votes import keep_voting
 from hyperdust.outbox import Outbox
@@ -30,10 +32,6 @@ log = structlog.get_logger()
 _IDLE_S: Final = 1.0
 _REPORT_S: Final = 30.0
 _REFUSED_PAUSE_S: Final = (1.0, 10.0)
-
-
-class FaultRefused(NodeFault):
-    """`--fault` outside of a devnet, or of an operator that the graph does not have."""
 
 
 class NothingToMine(NodeFault):
@@ -52,8 +50,9 @@ def run_miner(config: MinerConfig, stop: threading.Event | None = None) -> None:
             signal.signal(name, lambda *_: ended.set())
     loaded = [load_graph(name) for name in config.graphs]
     operators = min(each.graph.operator_count() for each in loaded)
-    if config.fault is not None and not 0 <= config.fault < operators:
-        raise FaultRefused(f"--fault {config.fault}: graph {config.graphs[0]} has operators 0 to {operators - 1}")
+    operator = config.liar.operator if config.liar is not None else None
+    if operator is not None and not 0 <= operator < operators:
+        raise FaultRefused(f"--fault {operator}: graph {config.graphs[0]} has operators 0 to {operators - 1}")
     if not any(each.graph.mining_operands() for each in loaded):
         raise NothingToMine(f"no product of {', '.join(config.graphs)} can be mined; add --graph minilm")
     miner = Miner(config, loaded, choose_backend(config.backend), ended)
@@ -94,6 +93,7 @@ class Miner:
         self._tickets: queue.Queue[Found | None] = queue.Queue(maxsize=16)
         self._provider: Provider | None = None
         self._answers: Answers | None = None
+        self._runner = Runner(config.rpc, config.account.address) if config.run_due else None
         self._genesis_hash = b""
         self._reported_at = time.monotonic()
 
@@ -119,10 +119,14 @@ class Miner:
                 Service.PROVIDER,
                 self._stop,
             )
-            threads.append(threading.Thread(target=keep_bonding, args=arguments, name="bonding", daemon=True))
+            bonding = partial(keep_bonding, *arguments, again=self._config.rebond)
+            threads.append(threading.Thread(target=bonding, name="bonding", daemon=True))
         voting = (self._client, self._config.account, self._config.data_dir, self._stop)
         threads.append(threading.Thread(target=self._keep_answering, name="answers", daemon=True))
         threads.append(threading.Thread(target=keep_voting, args=voting, name="votes", daemon=True))
+        if self._runner is not None:
+            running = (self._client, self._stop)
+            threads.append(threading.Thread(target=self._runner.keep_looking, args=running, name="due", daemon=True))
         self._client.start()
         for thread in threads:
             thread.start()
@@ -143,6 +147,8 @@ class Miner:
                 provider = self._provider_on(template)
                 acted = None if provider.act(template) else template
                 self._answers_on(template).send_demanded(template, provider.outbox)
+                if self._runner is not None:
+                    self._runner.run_due(template, provider.outbox)
                 continue
             work = self._client.work()
             if work is None:
@@ -156,8 +162,8 @@ class Miner:
     def _provider_on(self, template: messages.Template) -> Provider:
         """The provider on the template's chain: journals of different chains never mix."""
         if self._provider is None or self._genesis_hash != template.genesis_hash:
-            if self._config.fault is not None and template.chain_id not in DEVNET_CHAIN_IDS:
-                raise FaultRefused(f"--fault is for a devnet; this is chain {template.chain_id}")
+            if self._config.liar is not None or self._config.rebond:
+                check_devnet(template.chain_id, "--fault")
             self._genesis_hash = bytes(template.genesis_hash)
             name = f"{self._genesis_hash.hex()[:16]}-{self._config.coinbase.hex()}"
             self._provider = Provider(
@@ -168,9 +174,9 @@ class Miner:
                 Journal(self._config.data_dir / f"{name}.json", Entry),
                 Outbox(self._config.account, self._config.data_dir / f"{name}-outbox.json"),
                 self._hand_in,
-                self._config.fault,
+                self._config.liar,
             )
-            self._answers = Answers(self._config.account, self._served, self._backend, self._client, self._config.fault)
+            self._answers = Answers(self._config.account, self._served, self._backend, self._client, self._config.liar)
         return self._provider
 
     def _answers_on(self, template: messages.Template) -> Answers:

@@ -12,6 +12,7 @@ from chain.params import BONDS, JOB_MARKET
 from hyperdust.contracts_abi import encode_call
 from hyperdust.graph import LoadedGraph
 from hyperdust.miner.config import MinerConfig
+from hyperdust.miner.fault import Liar
 from hyperdust.miner.role import Miner
 from hyperdust.node.votes import Votes
 from hyperdust.node.work_api import WorkServer
@@ -156,9 +157,9 @@ class WorkChain(SmallChain):
         return message
 
 
-def small_miner(chain: WorkChain, folder: Path, account: Any = MINER, fault: int | None = None) -> Miner:
+def small_miner(chain: WorkChain, folder: Path, account: Any = MINER, liar: Liar | None = None) -> Miner:
     """A miner of the small graph; tests call `turn`."""
-    config = MinerConfig(account=account, graphs=("small",), data_dir=folder, bond=False, fault=fault)
+    config = MinerConfig(account=account, graphs=("small",), data_dir=folder, bond=False, liar=liar, run_due=False)
     loaded = LoadedGraph(graph(), {tensor_root(weights()): weights()}, graph_id(), encode_top_layer(graph()))
     miner = Miner(config, [loaded], NumpyBackend(), threading.Event())
     client: WorkClient = miner._client

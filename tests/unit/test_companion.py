@@ -14,6 +14,8 @@ from chain.params import BONDS
 from hyperdust.companion.role import Duties
 from hyperdust.contracts_abi import encode_call
 from hyperdust.graph import LoadedGraph
+from hyperdust.lies import CompanionLie, ProviderLie
+from hyperdust.miner.fault import Liar
 from hyperdust.miner.jobs import Answer, Provider
 from hyperdust.miner.role import Miner
 from hyperdust.node.contracts import view
@@ -31,6 +33,7 @@ from tests.unit.miner_harness import ASKER, Context, DirectStub, WorkChain, smal
 ROWS = 5
 COMPANION = OTHER_MINER
 REVEALED, FINAL, SLASHED = 3, 4, 6
+WRONG_VALUE = Liar(ProviderLie.VALUE, 0)
 GUILTY = 1
 
 
@@ -48,11 +51,12 @@ class Scene:
     """A chain whose provider is `miner`; a companion that may be replaced by another life of itself."""
 
     folder: Path
-    fault: int | None = None
+    liar: Liar | None = None
     answers: bool = True
     """Whether the miner answers what is relayed."""
     backend: Any = field(default_factory=NumpyBackend)
     watch: tuple[int, ...] = ()
+    lie: CompanionLie | None = None
     chain: WorkChain = field(init=False)
     miner: Miner = field(init=False)
     client: WorkClient = field(init=False)
@@ -60,7 +64,7 @@ class Scene:
 
     def __post_init__(self) -> None:
         self.chain = WorkChain(self.folder / "chain")
-        self.miner = small_miner(self.chain, self.folder / "miner", fault=self.fault)
+        self.miner = small_miner(self.chain, self.folder / "miner", liar=self.liar)
         self.chain.bond(MINER)
         self.be_born()
 
@@ -75,7 +79,7 @@ class Scene:
         self.client._stub = DirectStub(self.chain.server)
         loaded = LoadedGraph(graph(), {tensor_root(weights()): weights()}, graph_id(), encode_top_layer(graph()))
         folder = self.folder / "companion"
-        self.duties = Duties(COMPANION, self, folder, {graph_id(): loaded}, self.backend, self.client)
+        self.duties = Duties(COMPANION, self, folder, {graph_id(): loaded}, self.backend, self.client, self.lie)
 
     def load_deposit(self) -> int:
         return self.view("demand_deposit", contract="Court")
@@ -168,7 +172,7 @@ def test_an_honest_job_takes_two_transactions_and_pays_the_companion(scenes: Any
 
 
 def test_a_lie_is_proven_by_one_transaction(scenes: Any) -> None:
-    scene = scenes(fault=0)
+    scene = scenes(liar=WRONG_VALUE)
     scene.ask()
     before = scene.nonce()
     scene.until(REVEALED)
@@ -185,7 +189,7 @@ def test_a_lie_is_proven_by_one_transaction(scenes: Any) -> None:
 
 @pytest.mark.parametrize("keep_notes", [True, False])
 def test_killed_after_any_step_it_proves_all_the_same(scenes: Any, tmp_path: Path, *, keep_notes: bool) -> None:
-    scene = scenes(fault=0)
+    scene = scenes(liar=WRONG_VALUE)
     scene.ask()
     before = scene.nonce()
     for _ in range(30):
@@ -209,7 +213,7 @@ def test_own_broken_hardware_accuses_nobody(scenes: Any) -> None:
 
 
 def test_a_provider_alive_answers_demands_on_chain_and_is_convicted_for_its_lie_alone(scenes: Any) -> None:
-    scene = scenes(fault=0, answers=False)
+    scene = scenes(liar=WRONG_VALUE, answers=False)
     scene.ask()
     scene.until(REVEALED)
     scene.until(SLASHED, limit=200)
@@ -219,7 +223,7 @@ def test_a_provider_alive_answers_demands_on_chain_and_is_convicted_for_its_lie_
 
 
 def test_who_withholds_is_convicted_by_time(scenes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    scene = scenes(fault=0, answers=False)
+    scene = scenes(liar=WRONG_VALUE, answers=False)
     monkeypatch.setattr("hyperdust.miner.answers.Answers.answer", lambda *_: None)
     scene.ask()
     scene.until(SLASHED, limit=120)
@@ -238,7 +242,7 @@ def test_who_signs_a_list_and_then_falls_silent_is_convicted_by_time(
         return answer(own, question)
 
     monkeypatch.setattr(OwnTrace, "answer", fall_silent)
-    scene = scenes(fault=0)
+    scene = scenes(liar=WRONG_VALUE)
     scene.ask()
     scene.until(SLASHED, limit=120)
     _, challenger, _, _, kind, verdict, _ = scene.view("dispute_of", 1, contract="Court")
@@ -247,7 +251,7 @@ def test_who_signs_a_list_and_then_falls_silent_is_convicted_by_time(
 
 
 def test_a_job_that_no_companion_checked_may_be_challenged_by_anybody(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, fault=0, watch=(1,))
+    scene = Scene(tmp_path, liar=WRONG_VALUE, watch=(1,))
     scene.turn(2)
     scene.ask()
     scene.until(SLASHED)
@@ -298,7 +302,7 @@ def test_a_result_for_an_input_that_the_graph_does_not_take_is_proven(
 
 
 def test_the_asker_of_a_false_job_is_whole(scenes: Any) -> None:
-    scene = scenes(fault=0)
+    scene = scenes(liar=WRONG_VALUE)
     scene.ask()
     scene.turn()
     after_asking = balance(scene, ASKER)

@@ -10,10 +10,12 @@ import pytest
 
 from consensus.certificate import decode_certificate
 from hyperdust.journal import Journal
+from hyperdust.lies import FaultRefused, ProviderLie
 from hyperdust.miner.config import MinerConfig
 from hyperdust.miner.draw import Drawer
+from hyperdust.miner.fault import Liar
 from hyperdust.miner.jobs import Entry
-from hyperdust.miner.role import FaultRefused, run_miner
+from hyperdust.miner.role import run_miner
 from hyperdust.node.contracts import view
 from hyperdust.work_client import Work
 from pouw.backends.reference import NumpyBackend
@@ -24,6 +26,7 @@ from tests.small_chain import MINER, OTHER_MINER, K, N, graph, graph_id, weights
 from tests.unit.miner_harness import WorkChain, small_miner, turn
 
 ROWS = 5
+WRONG_VALUE = Liar(ProviderLie.VALUE, 0)
 
 
 @pytest.fixture
@@ -155,7 +158,7 @@ def test_another_miner_takes_over_after_the_window(chain: WorkChain, tmp_path: P
 
 
 def test_a_fault_changes_the_trace_and_nothing_before_it(chain: WorkChain, tmp_path: Path) -> None:
-    miner = small_miner(chain, tmp_path / "miner", fault=0)
+    miner = small_miner(chain, tmp_path / "miner", liar=WRONG_VALUE)
     chain.bond(MINER)
     turn(chain, miner)
     chain.ask(rows().tobytes(), ROWS, MINER)
@@ -196,10 +199,11 @@ def test_a_torn_journal_is_no_obstacle(tmp_path: Path) -> None:
 
 
 def test_a_fault_is_for_devnets_and_for_operators_that_exist(chain: WorkChain, tmp_path: Path) -> None:
-    miner = small_miner(chain, tmp_path / "miner", fault=0)
+    miner = small_miner(chain, tmp_path / "miner", liar=WRONG_VALUE)
     template = chain.offer()
     template.chain_id = 21_000_000
     with pytest.raises(FaultRefused, match="chain 21000000"):
         miner._provider_on(template)
+    liar = Liar(ProviderLie.VALUE, 10_000)
     with pytest.raises(FaultRefused, match="has operators 0 to"):
-        run_miner(MinerConfig(account=MINER, graphs=("minilm",), data_dir=tmp_path, fault=10_000), threading.Event())
+        run_miner(MinerConfig(account=MINER, graphs=("minilm",), data_dir=tmp_path, liar=liar), threading.Event())
