@@ -1,7 +1,7 @@
 """Headers and blocks: fields, one encoding each, hashes. Which block may follow another, `consensus` says."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Final
 
 import rlp
@@ -16,6 +16,8 @@ ZERO_HASH: Final = bytes(32)
 
 MAX_BLOCK_BYTES: Final = 10 * 1024 * 1024  # EIP-7934's limit on an encoded block
 MAX_CERTIFICATE_BYTES: Final = 600 * 1024  # protocol limit: a header and its certificate travel in one gossip message
+MAX_EVIDENCE_BYTES: Final = 2 * 1024 * 1024  # five times the evidence for the largest vault transaction
+MAX_EVIDENCE_ITEMS: Final = 64
 
 # What each header field is on the wire: a fixed number of bytes, or None for an integer (big-endian, no leading zeros).
 HEADER_WIDTHS: Final[Mapping[str, int | None]] = {
@@ -73,7 +75,7 @@ class Header:
     timestamp: int
     """Unix seconds."""
     extra_data: bytes
-    """H("certificate", certificate): the commitment to this block's certificate."""
+    """H("certificate", certificate, evidence …): the commitment to what the body carries beside Ethereum's lists."""
     mix_hash: bytes
     """H("beacon", ticket of the parent): what PREVRANDAO returns."""
     nonce: bytes
@@ -111,7 +113,7 @@ _UNSEALED: Final = ("extra_data", "nonce")
 
 
 def _header_items(header: Header) -> list[bytes]:
-    return [encode_item(getattr(header, field.name)) for field in fields(header)]
+    return [encode_item(getattr(header, one.name)) for one in fields(header)]
 
 
 def encode_item(value: bytes | int) -> bytes:
@@ -192,6 +194,8 @@ class Body:
     """BTC credits."""
     certificate: bytes
     """The one canonical encoding of `consensus.certificate.Certificate`; empty in genesis only."""
+    evidence: tuple[bytes, ...] = field(default=(), kw_only=True)
+    """What happened to the vault on Bitcoin, in the order of applying it (`consensus.evidence`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +206,12 @@ class Block:
     body: Body
 
     def encode(self) -> bytes:
-        """RLP: [header, transactions, withdrawals, certificate]."""
+        """RLP: [header, transactions, withdrawals, certificate, evidence]."""
         return bytes(rlp.encode([_header_items(self.header), *_body_items(self.body)]))
 
 
 def encode_body(body: Body) -> bytes:
-    """RLP: [transactions, withdrawals, certificate]."""
+    """RLP: [transactions, withdrawals, certificate, evidence]."""
     return bytes(rlp.encode(_body_items(body)))
 
 
@@ -229,18 +233,18 @@ def decode_block(data: bytes) -> Block:
     if len(data) > MAX_BLOCK_BYTES:
         raise Malformed("block", f"{len(data)} bytes, at most {MAX_BLOCK_BYTES}")
     items = _decode_rlp("block", data)
-    if not isinstance(items, list) or len(items) != 4:
-        raise Malformed("block", "not a list of header, transactions, withdrawals, certificate")
+    if not isinstance(items, list) or len(items) != 5:
+        raise Malformed("block", "not a list of header, transactions, withdrawals, certificate, evidence")
     return Block(_header_from_items(items[0]), _body_from_items(items[1:]))
 
 
-def certificate_commitment(certificate: bytes) -> bytes:
+def certificate_commitment(certificate: bytes, evidence: Sequence[bytes] = ()) -> bytes:
     """What `extra_data` has to be."""
-    return H("certificate", certificate)
+    return H("certificate", certificate, *evidence)
 
 
 def _body_items(body: Body) -> list[object]:
-    return [list(body.transactions), withdrawal_items(body.withdrawals), body.certificate]
+    return [list(body.transactions), withdrawal_items(body.withdrawals), body.certificate, list(body.evidence)]
 
 
 def withdrawal_items(withdrawals: Sequence[Withdrawal]) -> list[object]:
@@ -252,9 +256,9 @@ def withdrawal_items(withdrawals: Sequence[Withdrawal]) -> list[object]:
 
 
 def _body_from_items(items: object) -> Body:
-    if not isinstance(items, list) or len(items) != 3:
-        raise Malformed("body", "not a list of transactions, withdrawals, certificate")
-    transactions, withdrawals, certificate = items
+    if not isinstance(items, list) or len(items) != 4:
+        raise Malformed("body", "not a list of transactions, withdrawals, certificate, evidence")
+    transactions, withdrawals, certificate, evidence = items
     if not isinstance(transactions, list) or not all(isinstance(raw, bytes) and raw for raw in transactions):
         raise Malformed("body", "transactions are not a list of non-empty byte strings")
     if not isinstance(withdrawals, list):
@@ -263,7 +267,12 @@ def _body_from_items(items: object) -> Body:
         raise Malformed("body", "certificate is a list")
     if len(certificate) > MAX_CERTIFICATE_BYTES:
         raise Malformed("body", f"certificate of {len(certificate)} bytes, at most {MAX_CERTIFICATE_BYTES}")
-    return Body(tuple(transactions), tuple(decode_withdrawal(item) for item in withdrawals), certificate)
+    if not isinstance(evidence, list) or not all(isinstance(item, bytes) and item for item in evidence):
+        raise Malformed("body", "evidence is not a list of non-empty byte strings")
+    if len(evidence) > MAX_EVIDENCE_ITEMS or sum(map(len, evidence)) > MAX_EVIDENCE_BYTES:
+        raise Malformed("body", f"evidence above {MAX_EVIDENCE_ITEMS} items or {MAX_EVIDENCE_BYTES} bytes")
+    credited = tuple(decode_withdrawal(item) for item in withdrawals)
+    return Body(tuple(transactions), credited, certificate, evidence=tuple(evidence))
 
 
 def decode_withdrawal(item: object) -> Withdrawal:

@@ -1,5 +1,6 @@
 """The proof of useful work that a block carries: its one encoding, and what makes it valid for a header."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -99,14 +100,18 @@ def recover_signer(seal_hash: bytes, signature: bytes) -> bytes:
     return keccak256(public_key.to_bytes())[12:]
 
 
-def check_certificate(header: Header, certificate: Certificate, encoded: bytes, operand: Operand) -> bytes:
+def check_certificate(
+    header: Header, certificate: Certificate, encoded: bytes, operand: Operand, evidence: Sequence[bytes] = ()
+) -> bytes:
     """Check a certificate against its header and the registered weights; cheapest first. Returns the ticket.
+
+    `evidence` is the body's: the header commits to both at once.
 
     Raises:
         WrongCommitment, WrongOperand, WrongSigner, Malformed: the rule's class.
         Invalid: what `pouw.ticket.verify` refuses.
     """
-    commitment = certificate_commitment(encoded)
+    commitment = certificate_commitment(encoded, evidence)
     if header.extra_data != commitment:
         raise WrongCommitment("extra_data", header.extra_data, commitment)
     proof = certificate.proof

@@ -1,6 +1,6 @@
 """One class per rule of consensus, each carrying what it got and what it expected."""
 
-from chain.errors import Invalid, Malformed, Mismatch, NotYet, OutOfRange
+from chain.errors import HyperdustError, Invalid, Malformed, Mismatch, NotYet, OutOfRange
 
 
 class WrongParent(Mismatch):
@@ -97,11 +97,24 @@ class OriginTooShallow(NotYet):
 
 
 class WithdrawalsRefused(Mismatch):
-    """The body credits BTC without evidence."""
+    """The body's credits are not those that are due: one too many, one missing, another amount or order."""
+
+
+class EvidenceUnexpected(Mismatch):
+    """Evidence on a network without a peg, or before the first origin."""
+
+
+class EvidenceRefused(Invalid):
+    """An item of the body's evidence breaks a rule of the peg; the cause says which."""
+
+    def __init__(self, index: int, cause: HyperdustError | str) -> None:
+        super().__init__(f"EvidenceRefused: item {index}: {cause}")
+        self.index = index
+        self.cause = cause
 
 
 class WrongCommitment(Mismatch):
-    """`extra_data` does not commit to the certificate in the body."""
+    """`extra_data` does not commit to the certificate and the evidence in the body."""
 
 
 class UnknownOperand(Mismatch):

@@ -1,14 +1,14 @@
 """A block's way from a stranger's bytes to a valid one; each stage is a type, so none is skipped or repeated.
 
 Block --check_block_header--> HeaderChecked --check_work--> WorkChecked --check_block_origin--> OriginChecked
---execute_block--> Executed and compared
+--check_block_peg--> PegChecked --execute_block--> Executed and compared
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bridge.view import BitcoinView
-from chain.blocks import EMPTY_TRIE_ROOT, Block, Header
+from chain.blocks import Block, Header
 from chain.engine import (
     BlockEnvironment,
     Executed,
@@ -24,6 +24,7 @@ from consensus import errors
 from consensus.certificate import Certificate, Operand, check_certificate, decode_certificate
 from consensus.headers import check_header
 from consensus.origin import check_origin
+from consensus.peg import PegTransition, compute_transition, load_parent
 from consensus.rewards import opening_call
 from precompiles.registry import precompiles_for
 
@@ -56,20 +57,26 @@ class OriginChecked:
     """What the origin was checked against, and what contracts read below it; None: this node has no Bitcoin."""
 
 
+@dataclass(frozen=True, slots=True)
+class PegChecked:
+    """A block whose evidence keeps the peg's rules, and that credits exactly what is due."""
+
+    block: Block
+    parent: Header
+    bitcoin: BitcoinView | None
+    transition: PegTransition
+
+
 def check_block_header(
     block: Block, parent: Header, parent_ticket: bytes, params: ChainParams, now: int
 ) -> HeaderChecked:
-    """First stage: header rules and what a body must not contain yet.
+    """First stage: header rules.
 
     Raises:
         FromTheFuture: retry later.
         Invalid: the class named after the rule.
     """
     check_header(block.header, parent, parent_ticket, params, now)
-    if block.body.withdrawals:
-        raise errors.WithdrawalsRefused("withdrawals", len(block.body.withdrawals), 0)
-    if block.header.withdrawals_root != EMPTY_TRIE_ROOT:
-        raise errors.WrongWithdrawalsRoot("withdrawals_root", block.header.withdrawals_root, EMPTY_TRIE_ROOT)
     return HeaderChecked(block, parent)
 
 
@@ -79,12 +86,13 @@ def check_work(checked: HeaderChecked, operand_of: Callable[[bytes, int], Operan
     Raises:
         Invalid: the class named after the rule.
     """
-    encoded = checked.block.body.certificate
+    body = checked.block.body
+    encoded = body.certificate
     certificate = decode_certificate(encoded)
     operand = operand_of(certificate.graph, certificate.operator)
     if operand is None:
         raise errors.UnknownOperand("(graph, operator)", (certificate.graph, certificate.operator), "a registered one")
-    ticket = check_certificate(checked.block.header, certificate, encoded, operand)
+    ticket = check_certificate(checked.block.header, certificate, encoded, operand, body.evidence)
     return WorkChecked(checked.block, checked.parent, certificate, ticket)
 
 
@@ -98,6 +106,47 @@ def check_block_origin(checked: WorkChecked, params: ChainParams, bitcoin: Bitco
     origin, parents = checked.block.header.parent_beacon_block_root, checked.parent.parent_beacon_block_root
     check_origin(origin, parents, params.origin_depth_blocks, bitcoin)
     return OriginChecked(checked.block, checked.parent, bitcoin)
+
+
+def check_block_peg(
+    checked: OriginChecked, params: ChainParams, read_many: ReadMany, cache: StateCache | None = None
+) -> PegChecked:
+    """Fourth stage: evidence and credits, on the parent's state.
+
+    Raises:
+        EvidenceUnexpected, EvidenceRefused, WithdrawalsRefused: never valid.
+        OriginNotFollowed, OriginUnknown: this node does not see the origin that the peg would follow.
+        NodeFault: the database's state of the peg is damaged.
+    """
+    header, body = checked.block.header, checked.block.body
+    transition = plan_peg(
+        checked.parent, header.parent_beacon_block_root, body.evidence, checked.bitcoin, params, read_many, cache
+    )
+    if body.withdrawals != transition.withdrawals:
+        raise errors.WithdrawalsRefused("withdrawals", body.withdrawals, transition.withdrawals)
+    return PegChecked(checked.block, checked.parent, checked.bitcoin, transition)
+
+
+def plan_peg(
+    parent: Header,
+    origin: bytes,
+    evidence: Sequence[bytes],
+    bitcoin: BitcoinView | None,
+    params: ChainParams,
+    read_many: ReadMany,
+    cache: StateCache | None = None,
+) -> PegTransition:
+    """What a block on `parent` does to the peg; nothing where the network has none.
+
+    Raises:
+        As `check_block_peg`.
+    """
+    if params.peg is None:
+        if evidence:
+            raise errors.EvidenceUnexpected("evidence", len(evidence), "none: the network has no peg")
+        return PegTransition()
+    before = load_parent(parent, environment_of(parent, params), read_many, cache)
+    return compute_transition(before, origin, evidence, bitcoin, params)
 
 
 def environment_of(header: Header, params: ChainParams) -> BlockEnvironment:
@@ -117,7 +166,7 @@ def environment_of(header: Header, params: ChainParams) -> BlockEnvironment:
 
 
 def execute_block(
-    checked: OriginChecked, params: ChainParams, read_many: ReadMany, cache: StateCache | None = None
+    checked: PegChecked, params: ChainParams, read_many: ReadMany, cache: StateCache | None = None
 ) -> tuple[Sequence[Transaction], Executed]:
     """Last stage: execute on the parent's state (whose `cache` may be given) and compare with the header.
 
@@ -131,11 +180,14 @@ def execute_block(
         transactions,
         read_many,
         precompiles=precompiles_for(checked.bitcoin, header.parent_beacon_block_root),
-        before=(opening_call(checked.parent),),
+        before=(opening_call(checked.parent), *checked.transition.opening),
+        after=checked.transition.closing,
+        withdrawals=checked.transition.credited,
         cache=cache,
     )
     comparisons: tuple[tuple[type[Mismatch], str, object, object], ...] = (
         (errors.WrongTransactionsRoot, "transactions_root", header.transactions_root, executed.transactions_root),
+        (errors.WrongWithdrawalsRoot, "withdrawals_root", header.withdrawals_root, executed.withdrawals_root),
         (errors.WrongGasUsed, "gas_used", header.gas_used, executed.gas_used),
         (errors.WrongReceiptsRoot, "receipts_root", header.receipts_root, executed.receipts_root),
         (errors.WrongBloom, "logs_bloom", header.logs_bloom, executed.logs_bloom),

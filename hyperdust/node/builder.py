@@ -6,8 +6,8 @@ The rules are those of `consensus`: the builder only fills in what `consensus.va
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol
 
 import structlog
 
@@ -23,22 +23,33 @@ from chain.blocks import (
     Header,
     certificate_commitment,
 )
-from chain.engine import Executed, Transaction, execute
+from chain.engine import Executed, ReadMany, Transaction, execute
 from chain.errors import NodeFault
 from chain.params import ChainParams
 from chain.transactions import BlockGasLimitReached
 from consensus.difficulty import compute_difficulty
 from consensus.headers import compute_base_fee, compute_beacon
 from consensus.origin import choose_origin
+from consensus.peg import PegParent, PegTransition, load_parent
 from consensus.rewards import opening_call
-from consensus.validation import environment_of
+from consensus.validation import environment_of, plan_peg
 from hyperdust.node.mempool import Mempool
 from hyperdust.node.store import Store
 from precompiles.registry import precompiles_for
 
 log = structlog.get_logger()
 
-_BODY_BYTES: Final = MAX_BLOCK_BYTES - MAX_CERTIFICATE_BYTES - 64 * 1024  # what transactions may take of a block
+
+class EvidenceSource(Protocol):
+    """What knows of vault transactions (`hyperdust.node.evidence`)."""
+
+    def choose(self, parent: PegParent, origin: bytes) -> tuple[bytes, ...]:
+        """Evidence that a block on `parent` with this origin can carry; all of it is valid there."""
+
+
+_BODY_BYTES: Final = (
+    MAX_BLOCK_BYTES - MAX_CERTIFICATE_BYTES - 64 * 1024
+)  # what transactions and evidence may take of a block
 _GAS_CANDIDATES: Final = 4  # limits are promises, not use: offer the engine up to four blocks' worth
 _SEARCH_WEIGHT: Final = 4  # the newest search counts for a quarter of the estimate
 
@@ -59,6 +70,10 @@ class Template:
     """Receipts and state writes, as they will be."""
     opens_at: float
     """Unix seconds at which the search should start."""
+    peg: PegTransition = field(default_factory=PegTransition)
+    """Credits, and what the opening does to the peg."""
+    evidence: tuple[bytes, ...] = ()
+    """Why."""
 
     @property
     def seal_hash(self) -> bytes:
@@ -82,6 +97,7 @@ class Builder:
         block_time_s: int | None = None,
         clock: Callable[[], float] = time.time,
         bitcoin: BitcoinView | None = None,
+        evidence: EvidenceSource | None = None,
     ) -> None:
         self._params = params
         self._store = store
@@ -89,6 +105,7 @@ class Builder:
         self._block_time_s = block_time_s
         self._clock = clock
         self._bitcoin = bitcoin
+        self._evidence = evidence
         self._lock = threading.Lock()
         self._count = 0
         self._search_s = 0.0
@@ -135,18 +152,22 @@ class Builder:
             ),
             requests_hash=ZERO_HASH,
         )
-        candidates = self._candidates(base_fee)
+        state = view.state_at(head.hash)
+        evidence, transition = self._plan_peg(parent, bare.parent_beacon_block_root, state.read_many)
+        candidates = self._candidates(base_fee, sum(map(len, evidence)))
         executed = execute(
             environment_of(bare, self._params),
             candidates,
-            view.state_at(head.hash).read_many,
+            state.read_many,
             precompiles=precompiles_for(self._bitcoin, bare.parent_beacon_block_root),
-            before=(opening_call(parent),),
+            before=(opening_call(parent), *transition.opening),
+            after=transition.closing,
+            withdrawals=transition.credited,
             on_invalid="skip",
         )
         self._drop_skipped(candidates, executed)
         included = tuple(candidates[index] for index in executed.included)
-        if executed.requests_hash is None:
+        if executed.requests_hash is None or executed.withdrawals_root is None:
             raise NodeFault(f"fork {self._params.fork} makes no requests; the chain needs Osaka")
         header = replace(
             bare,
@@ -155,18 +176,21 @@ class Builder:
             receipts_root=executed.receipts_root,
             logs_bloom=executed.logs_bloom,
             gas_used=executed.gas_used,
+            withdrawals_root=executed.withdrawals_root,
             requests_hash=executed.requests_hash,
         )
         with self._lock:
             self._count += 1
             number = self._count
         raws = tuple(transaction.raw for transaction in included)
-        return Template(number, header, raws, included, executed, self.opens_at(parent))
+        return Template(number, header, raws, included, executed, self.opens_at(parent), transition, evidence)
 
     def assemble(self, template: Template, nonce: bytes, certificate: bytes) -> Block:
         """The block that a ticket completes; `nonce` has 8 bytes."""
-        header = replace(template.header, extra_data=certificate_commitment(certificate), nonce=nonce)
-        return Block(header, Body(template.transactions, (), certificate))
+        commitment = certificate_commitment(certificate, template.evidence)
+        header = replace(template.header, extra_data=commitment, nonce=nonce)
+        credited = template.peg.withdrawals
+        return Block(header, Body(template.transactions, credited, certificate, evidence=template.evidence))
 
     def pending(self) -> Template:
         """The next block as it would be now, without a proposer: what JSON-RPC calls "pending"."""
@@ -193,9 +217,16 @@ class Builder:
         # Behind the pace by more than a block (slow search, node was down): the present, no burst of old stamps.
         return max(parent.timestamp + self._block_time_s, now)
 
-    def _candidates(self, base_fee: int) -> list[Transaction]:
+    def _plan_peg(self, parent: Header, origin: bytes, read_many: ReadMany) -> tuple[tuple[bytes, ...], PegTransition]:
+        """Evidence for the next block, and what it does."""
+        chosen: tuple[bytes, ...] = ()
+        if self._evidence is not None and self._bitcoin is not None and self._params.peg and origin != ZERO_HASH:
+            chosen = self._evidence.choose(load_parent(parent, environment_of(parent, self._params), read_many), origin)
+        return chosen, plan_peg(parent, origin, chosen, self._bitcoin, self._params, read_many)
+
+    def _candidates(self, base_fee: int, evidence_bytes: int) -> list[Transaction]:
         chosen: list[Transaction] = []
-        gas = size_bytes = 0
+        gas, size_bytes = 0, evidence_bytes
         for transaction in self._mempool.best(base_fee):
             gas += transaction.gas_limit
             size_bytes += len(transaction.raw)

@@ -17,7 +17,13 @@ from consensus.certificate import Certificate
 from consensus.errors import UnknownParent
 from consensus.finality import Finality
 from consensus.fork_choice import check_extends_final, is_heavier
-from consensus.validation import check_block_header, check_block_origin, check_work, execute_block
+from consensus.validation import (
+    check_block_header,
+    check_block_origin,
+    check_block_peg,
+    check_work,
+    execute_block,
+)
 from hyperdust.node.contracts import State, load_operand
 from hyperdust.node.store import ChainSnapshot, ExecutedBlock, Reorganisation, Store
 
@@ -133,7 +139,8 @@ class Importer:
         cache = self._head_cache if parent_hash == view.head.hash else None
         worked = check_work(headed, partial(load_operand, State(parent, state.read_many), self._params))
         placed = check_block_origin(worked, self._params, self._bitcoin)
-        transactions, executed = execute_block(placed, self._params, state.read_many, cache)
+        pegged = check_block_peg(placed, self._params, state.read_many, cache)
+        transactions, executed = execute_block(pegged, self._params, state.read_many, cache)
         result = ExecutedBlock(
             block=block,
             hash=block_hash,
@@ -141,7 +148,7 @@ class Importer:
             total_difficulty=view.load_total_difficulty(parent_hash) + block.header.difficulty,
             transaction_hashes=tuple(transaction.hash for transaction in transactions),
             receipts=tuple(receipt.encode() for receipt in executed.receipts),
-            writes=executed.writes,
+            writes=(*executed.writes, *pegged.transition.writes),
         )
         return result, worked.certificate
 

@@ -20,7 +20,7 @@ from chain.errors import NodeFault
 from chain.state import decode_writes, encode_writes
 from consensus.finality import Checkpoint, Finality, start_of_finality
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 UNDO_BLOCKS: Final = 4096  # how far back state can be read without --archive; further where that is not final yet
 _PRUNED_AT_ONCE: Final = 64  # undo records that one commit may drop
 
