@@ -222,6 +222,20 @@ def test_a_budget_and_a_token_hold(devnet, port_block):
         assert balance(devnet, devnet.accounts[5]) == before
 
 
+def test_a_client_that_goes_away_leaves_its_place(devnet, port_block, eventually):
+    key = devnet.accounts[5].private_key
+    body = {"model": "llama-tiny", "prompt": PROMPT, "max_tokens": 2}
+    with (
+        serving(devnet, port_block(1), key, "--concurrency", "1") as url,
+        httpx.Client(base_url=url, trust_env=False, timeout=120) as client,
+    ):
+        with client.stream("POST", "/completions", json=body | {"stream": True}) as answer:
+            lines = answer.iter_lines()
+            assert next(lines).startswith(": job ")
+            assert client.post("/completions", json=body).status_code == 429
+        assert eventually(lambda: client.post("/completions", json=body).status_code == 200)
+
+
 def test_final_means_past_every_dispute(devnet, port_block):
     key = devnet.accounts[5].private_key
     with (
