@@ -1,4 +1,4 @@
-"""Regenerate hyperdust/proto/work_pb2*.py from work.proto; `--check` only compares."""
+"""Regenerate hyperdust/proto/*_pb2*.py from work.proto and signer.proto; `--check` only compares."""
 
 import sys
 import tempfile
@@ -7,13 +7,14 @@ from pathlib import Path
 from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCE = "hyperdust/proto/work.proto"
-GENERATED = ("work_pb2.py", "work_pb2.pyi", "work_pb2_grpc.py")
+NAMES = ("work", "signer")
+SOURCES = tuple(f"hyperdust/proto/{name}.proto" for name in NAMES)
+GENERATED = tuple(f"{name}{end}" for name in NAMES for end in ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py"))
 
 
 def generate(folder: Path) -> None:
     arguments = [f"--proto_path={ROOT}", f"--python_out={folder}", f"--pyi_out={folder}", f"--grpc_python_out={folder}"]
-    if protoc.main(["protoc", *arguments, SOURCE]) != 0:
+    if protoc.main(["protoc", *arguments, *SOURCES]) != 0:
         raise SystemExit("protoc failed")
 
 

@@ -1,0 +1,99 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Greeting(_message.Message):
+    __slots__ = ("chain", "nonce")
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    chain: bytes
+    nonce: bytes
+    def __init__(self, chain: _Optional[bytes] = ..., nonce: _Optional[bytes] = ...) -> None: ...
+
+class Presence(_message.Message):
+    __slots__ = ("key", "bitcoin_height", "final_number", "finalized_number", "signature")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    BITCOIN_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    FINAL_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    FINALIZED_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    key: bytes
+    bitcoin_height: int
+    final_number: int
+    finalized_number: int
+    signature: bytes
+    def __init__(self, key: _Optional[bytes] = ..., bitcoin_height: _Optional[int] = ..., final_number: _Optional[int] = ..., finalized_number: _Optional[int] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class Signed(_message.Message):
+    __slots__ = ("proposal", "signature")
+    PROPOSAL_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    proposal: bytes
+    signature: bytes
+    def __init__(self, proposal: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class Proposal(_message.Message):
+    __slots__ = ("chain", "leader", "state_number", "state_hash", "payable_number", "payable_hash", "height", "planned_rate", "rate", "deposits", "transaction")
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
+    LEADER_FIELD_NUMBER: _ClassVar[int]
+    STATE_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    STATE_HASH_FIELD_NUMBER: _ClassVar[int]
+    PAYABLE_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    PAYABLE_HASH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    PLANNED_RATE_FIELD_NUMBER: _ClassVar[int]
+    RATE_FIELD_NUMBER: _ClassVar[int]
+    DEPOSITS_FIELD_NUMBER: _ClassVar[int]
+    TRANSACTION_FIELD_NUMBER: _ClassVar[int]
+    chain: bytes
+    leader: bytes
+    state_number: int
+    state_hash: bytes
+    payable_number: int
+    payable_hash: bytes
+    height: int
+    planned_rate: int
+    rate: int
+    deposits: _containers.RepeatedCompositeFieldContainer[Sweep]
+    transaction: bytes
+    def __init__(self, chain: _Optional[bytes] = ..., leader: _Optional[bytes] = ..., state_number: _Optional[int] = ..., state_hash: _Optional[bytes] = ..., payable_number: _Optional[int] = ..., payable_hash: _Optional[bytes] = ..., height: _Optional[int] = ..., planned_rate: _Optional[int] = ..., rate: _Optional[int] = ..., deposits: _Optional[_Iterable[_Union[Sweep, _Mapping]]] = ..., transaction: _Optional[bytes] = ...) -> None: ...
+
+class Sweep(_message.Message):
+    __slots__ = ("txid", "index", "binding")
+    TXID_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    BINDING_FIELD_NUMBER: _ClassVar[int]
+    txid: bytes
+    index: int
+    binding: bytes
+    def __init__(self, txid: _Optional[bytes] = ..., index: _Optional[int] = ..., binding: _Optional[bytes] = ...) -> None: ...
+
+class Answer(_message.Message):
+    __slots__ = ("key", "signatures", "rule", "text")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURES_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    key: bytes
+    signatures: _containers.RepeatedScalarFieldContainer[bytes]
+    rule: str
+    text: str
+    def __init__(self, key: _Optional[bytes] = ..., signatures: _Optional[_Iterable[bytes]] = ..., rule: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
+
+class Completed(_message.Message):
+    __slots__ = ("round", "transaction")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    TRANSACTION_FIELD_NUMBER: _ClassVar[int]
+    round: Signed
+    transaction: bytes
+    def __init__(self, round: _Optional[_Union[Signed, _Mapping]] = ..., transaction: _Optional[bytes] = ...) -> None: ...
+
+class Receipt(_message.Message):
+    __slots__ = ("rule",)
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    rule: str
+    def __init__(self, rule: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,107 @@
+"""Why a signer does not sign: one class per rule. Those that are `NotYet` may pass when the leader asks again."""
+
+from chain.errors import HyperdustError, Malformed, Mismatch, NodeFault, NotYet, OutOfRange
+
+
+class Later(NotYet):
+    """A refusal that time can end; carries what it got and what it waits for."""
+
+    def __init__(self, what: str, got: object, expected: object) -> None:
+        super().__init__(f"{type(self).__name__}: {what}: got {got}, expected {expected}")
+        self.got = got
+
+
+class ProposalMalformed(Malformed):
+    """Bytes that are no proposal, or above its bounds."""
+
+
+class OtherChain(Mismatch):
+    """The proposal is about another L2."""
+
+
+class UnknownLeader(Mismatch):
+    """It is not signed by a key that may hold the vault."""
+
+
+class NotMine(Mismatch):
+    """No input of it is this key's to sign."""
+
+
+class StateNotFinal(Later):
+    """The L2 block that the round is built on, and anchors, is not final by this signer's node."""
+
+
+class StateNotMine(Mismatch):
+    """At that height this signer's node has another block."""
+
+
+class WithdrawalNotFinal(Later):
+    """The L2 block below which withdrawals would be paid is not finalized by this signer's node."""
+
+
+class WrongVaultCoin(Mismatch):
+    """The round does not spend the vault that this signer's node and its bitcoind know."""
+
+
+class VaultNotDeep(Later):
+    """The vault's transaction does not lie deep enough on this signer's bitcoind."""
+
+
+class DepositUnknown(Mismatch):
+    """This signer's bitcoind has no such unspent coin, or another one there."""
+
+
+class DepositNotDeep(Later):
+    """A deposit is not confirmed deeply enough on this signer's bitcoind."""
+
+
+class RateTooHigh(OutOfRange):
+    """A fee rate above what this signer pays at most, or far above what it holds to be needed."""
+
+
+class HeightUnlikely(OutOfRange):
+    """The Bitcoin height named is above this signer's, or long past."""
+
+
+class RoundDiffers(Mismatch):
+    """Built anew from this signer's own sources, the transaction is another one."""
+
+
+class AnotherRound(Later):
+    """This signer has just signed another round of the same vault."""
+
+
+class RoundWithheld(Later):
+    """The same leader got signatures for another round of the same vault, and never sent it."""
+
+
+class NotContinued(Mismatch):
+    """The vault named does not follow, on Bitcoin, from what this signer signed before."""
+
+
+class SignatureWrong(Mismatch):
+    """An answer that is no signature of that key over that input."""
+
+
+class TooFewSignatures(Later):
+    """Not enough signers answered with signatures."""
+
+
+class ProtectionFault(NodeFault):
+    """The file that keeps a key from signing against itself cannot be used: nothing is signed until it can."""
+
+
+class SourceFault(NodeFault):
+    """This signer's own node does not say what is needed."""
+
+
+class PeerFault(HyperdustError):
+    """Another signer does not answer, or not as one."""
+
+
+class PeerRefused(HyperdustError):
+    """Another signer refuses; carries the rule that it named."""
+
+    def __init__(self, rule: str, text: str) -> None:
+        super().__init__(f"{rule}: {text}")
+        self.rule = rule

@@ -1,0 +1,188 @@
+"""Leading a round: choose deposits and rate, ask the others, complete it with k signatures and send it."""
+
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+
+from bridge.peg_state import PegState
+from bridge.planning import plan_round
+from bridge.rounds import Deposit, Round
+from bridge.taproot import Path
+from bridge.transactions import Transaction
+from bridge.vault import Draft, build_draft, highest_rate, raise_rate
+from hyperdust.signer.errors import PeerFault, PeerRefused, RateTooHigh, SignatureWrong, TooFewSignatures
+from hyperdust.signer.evidence import scripts_of
+from hyperdust.signer.key import proposal_digest
+from hyperdust.signer.peers import Peer, Presence
+from hyperdust.signer.proposal import Proposal, Sweep
+from hyperdust.signer.protection import show_outpoint
+from hyperdust.signer.rebuild import (
+    Sources,
+    hold_back,
+    load_basis,
+    load_deposit,
+    load_payable,
+    load_state,
+    make_anchor,
+    outpoint_of,
+)
+from hyperdust.signer.session import Session, check_signatures
+from hyperdust.signer.sources import Place
+
+log = structlog.get_logger()
+
+Reachable = Mapping[bytes, tuple[Peer, Presence]]
+_STEP: Final = (3, 2)
+"""A replacement pays half as much again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A round ready to be shown to the others."""
+
+    proposal: Proposal
+    draft: Draft
+    vault: str
+    raw: bytes
+    signature: bytes
+
+
+def prepare_round(session: Session, reachable: Reachable) -> Prepared:
+    """Plan the next round from this signer's own sources, as far as k of the signers see.
+
+    Raises:
+        NothingToDo: nothing pays for itself.
+        NotYet, NodeFault: this signer's sources are not there yet.
+    """
+    sources, rules = session.sources, session.sources.rules
+    head = sources.node.load_peg().state
+    seen = [one for _, one in reachable.values()]
+    needed = head.custody.signers.threshold - 1  # of the others
+    final, settled = sources.node.load_final(), sources.node.load_finalized()
+    height = _agreed(sources.bitcoin.load_height(), [one.bitcoin_height for one in seen], needed)
+    place = _place(final, _agreed(final.number, [one.final_number for one in seen], needed), sources)
+    payable = _place(settled, _agreed(settled.number, [one.finalized_number for one in seen], needed), sources)
+    state = load_state(place, sources)
+    planned_on = hold_back(state, load_payable(payable, sources))
+    anchor = make_anchor(state, place, height, sources)
+    rate = sources.limits.rate_of(sources.bitcoin.load_rate())
+    deposits = find_deposits(state, {*reachable, session.key.public}, sources)
+    planned = plan_round(planned_on, deposits, anchor, rate, Path.SCRIPT, height, rules)
+    while (again := plan_round(planned_on, planned.deposits, anchor, rate, Path.SCRIPT, height, rules)) != planned:
+        planned = again  # the others see only what is chosen: it has to follow from that
+    draft = build_draft(planned_on, planned, rules)
+    vault = show_outpoint(outpoint_of(state.vault))
+    return _prepare(session, draft, place, payable, planned.rate, vault)
+
+
+def prepare_bump(session: Session, before: Proposal) -> Prepared:
+    """The same round at a higher rate.
+
+    Raises:
+        RateTooHigh: somebody's maximum fee, the surplus or this signer's limit ends below.
+        The rules of `load_basis`, for one that is no longer possible.
+    """
+    sources, rules = session.sources, session.sources.rules
+    basis = load_basis(before, sources)
+    old = build_draft(basis.state, replace(basis.planned, rate=before.rate), rules)
+    wanted = max(before.rate * _STEP[0] // _STEP[1], before.rate + 2 * rules.relay_step)
+    wanted = max(wanted, sources.limits.rate_of(sources.bitcoin.load_rate()))
+    most = min(sources.limits.max_rate, highest_rate(basis.state, basis.planned, rules))
+    if most < before.rate + 2 * rules.relay_step:
+        raise RateTooHigh("rate of a replacement", before.rate, f"at most {most} for what takes part")
+    draft = raise_rate(basis.state, old, min(wanted, most), rules)
+    vault = show_outpoint(basis.vault)
+    return _prepare(session, draft, before.state, before.payable, before.planned_rate, vault, before.height)
+
+
+def collect(session: Session, prepared: Prepared, reachable: Reachable) -> Transaction:
+    """Ask the others, sign last, complete.
+
+    Raises:
+        TooFewSignatures: not enough answered; says what each said.
+        And this signer's own refusals.
+    """
+    found: list[dict[bytes, bytes]] = [{} for _ in prepared.draft.inputs]
+    said: list[str] = []
+    missing = [
+        one.custody.signers.threshold - (session.key.public in one.custody.signers.keys)
+        for one in prepared.draft.inputs
+    ]
+    with ThreadPoolExecutor(max(1, len(reachable))) as pool:
+        asked: dict[Future[Mapping[int, bytes]], bytes] = {
+            pool.submit(_ask, peer, key, prepared): key for key, (peer, _) in reachable.items()
+        }
+        for answer in as_completed(asked):
+            try:
+                for at, signature in answer.result().items():
+                    found[at][asked[answer]] = signature
+            except (PeerFault, PeerRefused, SignatureWrong) as error:
+                said.append(f"{asked[answer].hex()[:16]}: {error}")
+                log.warning("no signature", key=asked[answer].hex(), reason=str(error))
+    if any(len(signatures) < least for signatures, least in zip(found, missing, strict=True)):
+        raise TooFewSignatures("signatures", min(map(len, found)), f"{max(missing)} of others; {'; '.join(said)}")
+    own = session.sign(prepared.raw, prepared.signature)
+    for at, signature in enumerate(own):
+        if signature:
+            found[at][session.key.public] = signature
+    return prepared.draft.complete(found)
+
+
+def find_deposits(state: PegState, keys: set[bytes], sources: Sources) -> tuple[Deposit, ...]:
+    """Announced deposits that lie deep on this signer's bitcoind, of epochs whose signers can be reached."""
+    known = scripts_of(state, sources.node.load_announced(), sources.rules)
+    found = []
+    for outpoint, coin in sources.bitcoin.find_coins(tuple(known)):
+        binding = known.get(coin.output.script)
+        if binding is None or coin.confirmations < sources.limits.deposit_depth or coin.from_coinbase:
+            continue
+        signers = state.custodies[binding.epoch].signers
+        if len(keys.intersection(signers.keys)) >= signers.threshold:
+            found.append(load_deposit(Sweep(outpoint, binding), sources))
+    return tuple(found)
+
+
+def _prepare(
+    session: Session,
+    draft: Draft,
+    place: Place,
+    payable: Place,
+    planned_rate: int,
+    vault: str,
+    height: int | None = None,
+) -> Prepared:
+    planned: Round = draft.round
+    proposal = Proposal(
+        session.chain,
+        session.key.public,
+        place,
+        payable,
+        planned.height if height is None else height,
+        planned_rate,
+        planned.rate,
+        tuple(Sweep(one.outpoint, one.binding) for one in planned.deposits),
+        draft.transaction,
+    )
+    raw = proposal.encode()
+    return Prepared(proposal, draft, vault, raw, session.key.sign(proposal_digest(raw)))
+
+
+def _ask(peer: Peer, key: bytes, prepared: Prepared) -> Mapping[int, bytes]:
+    named, signatures = peer.sign(prepared.raw, prepared.signature)
+    if named != key:
+        raise SignatureWrong("key", named, key)
+    return check_signatures(prepared.draft, key, signatures)
+
+
+def _agreed(own: int, others: list[int], needed: int) -> int:
+    """The highest number that this signer and so many of the others have reached: nobody alone can hold it back."""
+    if needed <= 0 or len(others) < needed:
+        return own
+    return min(own, sorted(others, reverse=True)[needed - 1])
+
+
+def _place(own: Place, number: int, sources: Sources) -> Place:
+    return own if number == own.number else sources.node.load_place(number)

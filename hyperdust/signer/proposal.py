@@ -1,0 +1,115 @@
+"""A proposal: which L2 block, deposits and rate a leader has chosen. All else of a round follows from it."""
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+from google.protobuf.message import DecodeError
+
+from bridge.deposits import BINDING_BYTES, Outpoint, encode_binding, read_binding
+from bridge.errors import TransactionMalformed
+from bridge.rules import PegRules
+from bridge.scripts import Binding
+from bridge.transactions import Reader, Transaction
+from hyperdust.proto import signer_pb2 as messages
+from hyperdust.signer.errors import ProposalMalformed
+from hyperdust.signer.sources import Place
+
+MAX_PROPOSAL_BYTES: Final = 150_000
+"""100 sweeps of 140 bytes, and a transaction of 100 inputs and 200 outputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """A deposit to be swept, and whose it is."""
+
+    outpoint: Outpoint
+    binding: Binding
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What a leader asks the others to sign; field by field as `signer.proto` says."""
+
+    chain: bytes
+    leader: bytes
+    state: Place
+    payable: Place
+    height: int
+    planned_rate: int
+    rate: int
+    deposits: tuple[Sweep, ...]
+    transaction: Transaction
+    """Without witnesses."""
+
+    def encode(self) -> bytes:
+        """As it is signed and sent."""
+        message = messages.Proposal(
+            chain=self.chain,
+            leader=self.leader,
+            state_number=self.state.number,
+            state_hash=self.state.hash,
+            payable_number=self.payable.number,
+            payable_hash=self.payable.hash,
+            height=self.height,
+            planned_rate=self.planned_rate,
+            rate=self.rate,
+            deposits=[
+                messages.Sweep(txid=one.outpoint.txid, index=one.outpoint.index, binding=encode_binding(one.binding))
+                for one in self.deposits
+            ],
+            transaction=self.transaction.encode_stripped(),
+        )
+        return bytes(message.SerializeToString(deterministic=True))
+
+    @classmethod
+    def decode(cls, raw: bytes, rules: PegRules) -> Self:
+        """Read one that somebody sent.
+
+        Raises:
+            ProposalMalformed: sizes, bounds or order are wrong.
+        """
+        if len(raw) > MAX_PROPOSAL_BYTES:
+            raise ProposalMalformed("proposal", f"{len(raw)} bytes, at most {MAX_PROPOSAL_BYTES}")
+        try:
+            message = messages.Proposal.FromString(raw)
+        except DecodeError as error:
+            raise ProposalMalformed("proposal", str(error)) from error
+        hashes = (message.chain, message.leader, message.state_hash, message.payable_hash)
+        if any(len(one) != 32 for one in hashes):
+            raise ProposalMalformed("proposal", "a hash or key that has not 32 bytes")
+        if len(message.deposits) > rules.max_sweeps:
+            raise ProposalMalformed("proposal", f"{len(message.deposits)} deposits, at most {rules.max_sweeps}")
+        if not 0 < message.planned_rate <= message.rate <= rules.max_rate:
+            raise ProposalMalformed("proposal", f"rates {message.planned_rate}, {message.rate}")
+        deposits = tuple(_read_sweep(one) for one in message.deposits)
+        outpoints = [one.outpoint for one in deposits]
+        if outpoints != sorted(set(outpoints)):
+            raise ProposalMalformed("proposal", "deposits out of order, or twice")
+        try:
+            transaction = Transaction.decode(message.transaction)
+        except TransactionMalformed as error:
+            raise ProposalMalformed("proposal", str(error)) from error
+        if transaction.encode_stripped() != message.transaction:
+            raise ProposalMalformed("proposal", "a transaction with witnesses")
+        return cls(
+            message.chain,
+            message.leader,
+            Place(message.state_number, message.state_hash),
+            Place(message.payable_number, message.payable_hash),
+            message.height,
+            message.planned_rate,
+            message.rate,
+            deposits,
+            transaction,
+        )
+
+
+def inputs_of(transaction: Transaction) -> tuple[Outpoint, ...]:
+    """What a transaction spends."""
+    return tuple(Outpoint(one.txid, one.index) for one in transaction.inputs)
+
+
+def _read_sweep(message: messages.Sweep) -> Sweep:
+    if len(message.txid) != 32 or len(message.binding) != BINDING_BYTES:
+        raise ProposalMalformed("proposal", "a deposit of another size")
+    return Sweep(Outpoint(message.txid, message.index), read_binding(Reader(message.binding)))

@@ -1,0 +1,271 @@
+"""A proposal built anew from this signer's own node and bitcoind, by the pure code; or refused by a named rule.
+
+Nothing of a proposal is believed: it only says which block, deposits and rate to look at. Payouts are no choice of the
+leader's: they follow from the state, as `plan_round` takes them.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from bridge.anchors import Anchor, AnchoredFacts
+from bridge.deposits import Outpoint, Spent
+from bridge.peg import compute_peg_out_root
+from bridge.peg_state import PegState, VaultCoin
+from bridge.planning import plan_round
+from bridge.rounds import Deposit, Round
+from bridge.rules import PegRules
+from bridge.scripts import vault_output
+from bridge.taproot import Path
+from bridge.transactions import Output, Transaction
+from bridge.vault import Draft, build_draft
+from hyperdust.signer.errors import (
+    DepositNotDeep,
+    DepositUnknown,
+    HeightUnlikely,
+    RateTooHigh,
+    RoundDiffers,
+    StateNotFinal,
+    StateNotMine,
+    VaultNotDeep,
+    WithdrawalNotFinal,
+    WrongVaultCoin,
+)
+from hyperdust.signer.proposal import Proposal, Sweep
+from hyperdust.signer.sources import Bitcoin, Node, Place
+
+NO_WORK_ROOT: Final = bytes(32)
+"""Work and votes have no root of their own yet: the anchor commits to none."""
+_OLD_HEIGHTS: Final = 144
+"""A replacement keeps the height of the round that it replaces: so long it may wait."""
+_RATE_MARGIN: Final = 3
+"""A rate is refused above so many times what this signer holds to be needed: two bumps of a half each."""
+_HELD_BACK: Final = 1
+"""`refused_at` of withdrawals that are not final yet, while planning: owed as before, and not paid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an operator decides."""
+
+    deposit_depth: int = 6
+    """Confirmations of a deposit before it is swept."""
+    max_rate: int = 500_000
+    """Sat per 1,000 vB."""
+    least_rate: int = 1_000
+    """Sat per 1,000 vB, where estimates are lower."""
+    fallback_rate: int = 5_000
+    """Where bitcoind cannot tell."""
+    round_blocks: int = 6
+    """Between two rounds."""
+    bump_blocks: int = 3
+    """Between two versions of a round."""
+
+    def rate_of(self, estimate: int | None) -> int:
+        """An estimate within bounds."""
+        return min(max(estimate or self.fallback_rate, self.least_rate), self.max_rate)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where a signer looks."""
+
+    node: Node
+    bitcoin: Bitcoin
+    rules: PegRules
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What a round is built on, as this signer's sources have it."""
+
+    state: PegState
+    """With withdrawals that are not finalized held back."""
+    planned: Round
+    """At the rate at which it was planned."""
+    vault: Outpoint | None
+    """That it spends; None: the first round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """A round as this signer builds it."""
+
+    draft: Draft
+    vault: Outpoint | None
+
+
+def rebuild(proposal: Proposal, sources: Sources, known_rate: int = 0) -> Rebuilt:
+    """The very draft that the proposal is about; `known_rate`: the highest of its earlier versions.
+
+    Raises:
+        RateTooHigh, RoundDiffers: by rule.
+        The rules of `load_basis` and of `build_draft`.
+    """
+    check_rate(proposal.rate, sources, known_rate)
+    basis = load_basis(proposal, sources)
+    draft = build_draft(basis.state, replace(basis.planned, rate=proposal.rate), sources.rules)
+    check_same(proposal.transaction, draft.transaction)
+    return Rebuilt(draft, basis.vault)
+
+
+def load_basis(proposal: Proposal, sources: Sources) -> Basis:
+    """What a proposal names, looked up and checked.
+
+    Raises:
+        StateNotMine, StateNotFinal, WithdrawalNotFinal, WrongVaultCoin, VaultNotDeep, HeightUnlikely, DepositUnknown,
+        DepositNotDeep: by rule.
+        PegFrozen, and the rules of `plan_round`.
+        NodeFault, RpcError: a source does not answer.
+    """
+    state = load_state(proposal.state, sources)
+    planned_on = hold_back(state, load_payable(proposal.payable, sources))
+    check_height(proposal.height, sources)
+    deposits = [load_deposit(one, sources) for one in proposal.deposits]
+    anchor = make_anchor(state, proposal.state, proposal.height, sources)
+    rate, height = proposal.planned_rate, proposal.height
+    planned = plan_round(planned_on, deposits, anchor, rate, Path.SCRIPT, height, sources.rules)
+    return Basis(planned_on, planned, outpoint_of(state.vault))
+
+
+def check_same(got: Transaction, expected: Transaction) -> None:
+    """Compare bytes.
+
+    Raises:
+        RoundDiffers: names the first part that is another.
+    """
+    if got.inputs != expected.inputs:
+        raise RoundDiffers("inputs", len(got.inputs), f"{len(expected.inputs)} others, or another charge")
+    for at, (one, other) in enumerate(zip(got.outputs, expected.outputs, strict=False)):
+        if one != other:
+            raise RoundDiffers(f"output {at}", _show(one), _show(other))
+    if got != expected:
+        raise RoundDiffers("transaction", got.encode_stripped(), expected.encode_stripped())
+
+
+def check_rate(rate: int, sources: Sources, known_rate: int) -> None:
+    """Check that nobody's caps are used up without need.
+
+    Raises:
+        RateTooHigh: above the limit, or far above the estimate and all earlier versions.
+    """
+    limits = sources.limits
+    needed = max(limits.rate_of(sources.bitcoin.load_rate()), known_rate)
+    most = min(limits.max_rate, _RATE_MARGIN * needed)
+    if rate > most:
+        raise RateTooHigh("rate", rate, f"at most {most} sat per 1,000 vB")
+
+
+def check_height(height: int, sources: Sources) -> None:
+    """Check that nobody hands the vault over early, nor long after.
+
+    Raises:
+        HeightUnlikely: above this signer's tip, or a day below.
+    """
+    tip = sources.bitcoin.load_height()
+    if not tip - _OLD_HEIGHTS <= height <= tip:
+        raise HeightUnlikely("Bitcoin height", height, f"{tip - _OLD_HEIGHTS} to {tip}")
+
+
+def load_state(place: Place, sources: Sources) -> PegState:
+    """The peg at a final block, if the vault there is the vault of now, unspent and deep on this signer's bitcoind.
+
+    Raises:
+        StateNotMine, StateNotFinal, WrongVaultCoin, VaultNotDeep, PegFrozen: by rule.
+    """
+    check_place(place, sources)
+    if place.number > (final := sources.node.load_final()).number:
+        raise StateNotFinal("block of the round", place.number, f"at most {final.number}")
+    head, at = sources.node.load_peg().state, sources.node.load_peg(place.number)
+    if at.place != place:
+        raise StateNotMine("block of the round", at.place.hash, place.hash)
+    head.check_running()
+    at.state.check_running()
+    if (now := outpoint_of(head.vault)) != (then := outpoint_of(at.state.vault)):
+        raise WrongVaultCoin("vault of the round", str(then), str(now))
+    if head.vault is not None:
+        check_vault(head, head.vault, sources)
+    return at.state
+
+
+def check_vault(state: PegState, vault: VaultCoin, sources: Sources) -> None:
+    """Check the vault's coin on Bitcoin.
+
+    Raises:
+        WrongVaultCoin: spent in a block, or never there.
+        VaultNotDeep: a reorganisation could still take it away.
+    """
+    rules = sources.rules
+    coin = sources.bitcoin.load_coin(Outpoint(vault.txid, 0))
+    expected = Output(vault.sats, vault_output(state.custodies[vault.epoch], rules).script)
+    if coin is None or coin.output != expected:
+        raise WrongVaultCoin("vault on Bitcoin", "none" if coin is None else _show(coin.output), _show(expected))
+    if coin.confirmations <= rules.origin_depth:
+        raise VaultNotDeep("confirmations of the vault", coin.confirmations, f"at least {rules.origin_depth + 1}")
+
+
+def load_payable(place: Place, sources: Sources) -> int:
+    """The number below which withdrawals are paid: they were queued at a finalized block.
+
+    Raises:
+        StateNotMine, WithdrawalNotFinal: by rule.
+    """
+    check_place(place, sources)
+    if place.number > (settled := sources.node.load_finalized()).number:
+        raise WithdrawalNotFinal("block of withdrawals", place.number, f"at most {settled.number}")
+    return sources.node.load_peg(place.number).state.next_number
+
+
+def check_place(place: Place, sources: Sources) -> None:
+    """Check that a block is one of this signer's node.
+
+    Raises:
+        StateNotMine: it is not.
+    """
+    if (own := sources.node.load_place(place.number)) != place:
+        raise StateNotMine(f"block {place.number}", place.hash, own.hash)
+
+
+def hold_back(state: PegState, below: int) -> PegState:
+    """The state with all withdrawals from that number on waiting: owed, and not paid in this round."""
+    queue = tuple(
+        one if one.number < below or one.refused_at else replace(one, refused_at=_HELD_BACK) for one in state.queue
+    )
+    return replace(state, queue=queue)
+
+
+def load_deposit(sweep: Sweep, sources: Sources) -> Deposit:
+    """A deposit as this signer's bitcoind has it.
+
+    Raises:
+        DepositUnknown, DepositNotDeep: by rule.
+    """
+    coin = sources.bitcoin.load_coin(sweep.outpoint)
+    made = sources.bitcoin.load_transaction(sweep.outpoint.txid)
+    if coin is None or made is None:
+        raise DepositUnknown("deposit", str(sweep.outpoint), "an unspent coin")
+    if coin.confirmations < (least := sources.limits.deposit_depth):
+        raise DepositNotDeep(f"confirmations of {sweep.outpoint}", coin.confirmations, f"at least {least}")
+    spent = Spent(coin.output, coin.from_coinbase)
+    return Deposit(sweep.outpoint, spent, sweep.binding, len(made.encode_stripped()))
+
+
+def make_anchor(state: PegState, place: Place, height: int, sources: Sources) -> Anchor | None:
+    """The anchor of a final block: 80 bytes that follow from its state; None where the last one named it already."""
+    vault = state.vault
+    if vault is None or place.number <= vault.anchor_height:
+        return None
+    root = sources.node.load_state_root(place.number)
+    facts = AnchoredFacts(
+        place.hash, root, compute_peg_out_root(state), NO_WORK_ROOT, state.vault_sats, vault.anchor_id
+    )
+    return Anchor(state.custody_at(height, sources.rules).epoch, place.number, facts.commitment)
+
+
+def outpoint_of(vault: VaultCoin | None) -> Outpoint | None:
+    """Of a vault's coin; None for none."""
+    return None if vault is None else Outpoint(vault.txid, 0)
+
+
+def _show(output: Output) -> str:
+    return f"{output.sats} sats to {output.script.hex()}"

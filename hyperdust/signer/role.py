@@ -1,0 +1,318 @@
+"""The signer's loop: follow the vault, hand evidence in, lead a round when it is this signer's turn."""
+
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from bridge.peg_errors import FeeTooLow, NothingToDo, WithdrawalInvalid
+from bridge.peg_state import PegState
+from bridge.transactions import Transaction
+from chain.errors import HyperdustError
+from hyperdust.bitcoind import RpcFault
+from hyperdust.signer.bitcoin import BitcoindSource
+from hyperdust.signer.config import SignerConfig, load_network
+from hyperdust.signer.errors import (
+    DepositUnknown,
+    NotContinued,
+    RateTooHigh,
+    RoundDiffers,
+    SourceFault,
+    TooFewSignatures,
+)
+from hyperdust.signer.evidence import build_evidence, scripts_of
+from hyperdust.signer.key import SigningKey
+from hyperdust.signer.lead import Prepared, Reachable, collect, prepare_bump, prepare_round
+from hyperdust.signer.node import RpcNode
+from hyperdust.signer.peers import Peers, serve
+from hyperdust.signer.proposal import Proposal
+from hyperdust.signer.protection import FIRST, Protection, Version
+from hyperdust.signer.rebuild import Sources, outpoint_of
+from hyperdust.signer.session import Session, keys_of, vault_of
+from hyperdust.signer.watch import Found, Watch
+
+log = structlog.get_logger()
+
+_AGAIN_S: Final = 20.0
+"""Until evidence that is in no block yet is handed in again."""
+_START_S: Final = 60.0
+"""Node and bitcoind may be starting too."""
+_STOP_S: Final = 2.0
+
+
+def run_signer(config: SignerConfig, stop: threading.Event | None = None) -> None:
+    """Sign, lead and follow rounds until SIGINT, SIGTERM or `stop`.
+
+    Raises:
+        NodeFault: no peg in the genesis table, another Bitcoin network, the protection file is held or damaged.
+    """
+    ended = stop or threading.Event()
+    if threading.current_thread() is threading.main_thread():
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, lambda *_: ended.set())
+    network = load_network(config.genesis)
+    node, bitcoin = RpcNode(config.rpc), BitcoindSource(config.bitcoin_rpc, config.login)
+    key = SigningKey(config.account)
+    chain = _wait_for_sources(node, bitcoin, network.bitcoin, ended)
+    if chain is None:
+        return
+    path = config.data_dir / f"signed-{chain.hex()[:16]}-{key.public.hex()[:16]}.json"
+    protection = Protection(path)
+    session = Session(key, chain, Sources(node, bitcoin, network.rules, config.limits), protection)
+    server = serve(session, config.listen)
+    peers = Peers(config.peers, chain)
+    signer = Signer(session, peers)
+    log.info("signer", key=key.public.hex(), listen=config.listen, peers=list(config.peers), protection=str(path))
+    try:
+        signer.run(config.poll_s, ended)
+    finally:
+        ended.set()
+        server.stop(_STOP_S).wait()
+        peers.close()
+        session.close()
+        node.close()
+        bitcoin.close()
+        log.info("signer stopped")
+
+
+@dataclass(slots=True)
+class _Open:
+    """A round that this signer leads and that is not complete."""
+
+    prepared: Prepared
+    height: int
+    """Of Bitcoin when it was first shown."""
+
+
+@dataclass(slots=True)
+class Signer:
+    """One signer's duties beside answering others. One thread."""
+
+    session: Session
+    peers: Peers
+    _watch: Watch = field(init=False)
+    _open: _Open | None = None
+    _due: tuple[str, int] = ("", 0)
+    """Vault, and the height from which its next step is due."""
+    _handed_in: dict[tuple[bytes, bytes], float] = field(default_factory=dict)
+    _said: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Begin to watch."""
+        self._watch = Watch(self.session.sources.bitcoin)
+
+    def run(self, poll_s: float, stop: threading.Event) -> None:
+        """Look around until told to stop; a source that is away makes it wait."""
+        while not stop.is_set():
+            try:
+                self.step()
+                self._say("trouble", "")
+            except HyperdustError as error:
+                self._say("trouble", f"{type(error).__name__}: {error}")
+            except Exception:  # a role's main loop: the next look may succeed, and others still get answers
+                log.exception("unexpected")
+            stop.wait(poll_s)
+
+    def step(self) -> None:
+        """Look once, and do what is due."""
+        sources = self.session.sources
+        head = sources.node.load_peg().state
+        firsts = self.session.versions(FIRST) if head.vault is None else ()
+        found = self._watch.follow(head, firsts)
+        self.session.note_dead(self._watch.dead_firsts(firsts, sources.rules.origin_depth))
+        self._hand_in(head, found)
+        self._say_alarms(head)
+        if head.frozen is not None or found:
+            self._open = None
+            return
+        vault, tip = vault_of(head), sources.bitcoin.load_height()
+        versions = self.session.versions(vault)
+        flying = [one for one in versions if self._is_known(one)]
+        if flying:
+            self._raise(head, max(flying, key=lambda one: one.rate), versions, tip)
+        else:
+            self._begin(head, versions, tip)
+
+    # --- what Bitcoin has
+
+    def _hand_in(self, head: PegState, found: Sequence[Found]) -> None:
+        """Evidence of all that lies deep and is not in the state."""
+        sources = self.session.sources
+        tip, now = sources.bitcoin.load_height(), time.monotonic()
+        for one in found:
+            self._say(f"mined {one.txid[::-1].hex()}", f"in block {one.mined.height}")
+            if tip - one.mined.height < sources.rules.origin_depth:
+                return
+            name = one.txid, one.mined.block_hash
+            if now < self._handed_in.get(name, 0.0):
+                continue
+            known = scripts_of(head, (*sources.node.load_announced(), *self.session.bindings()), sources.rules)
+            evidence = build_evidence(one.txid, one.mined, known, sources.bitcoin, is_first=one.is_first)
+            self._handed_in[name] = now + _AGAIN_S
+            try:
+                sources.node.submit_evidence(evidence.encode())
+            except SourceFault as error:
+                self._say("evidence", str(error))
+                return
+            log.info("evidence handed in", txid=one.txid[::-1].hex(), claims=len(evidence.claims))
+
+    def _is_known(self, one: Version) -> bool:
+        """Whether Bitcoin has a version, sending it again where this signer can."""
+        bitcoin = self.session.sources.bitcoin
+        txid = bytes.fromhex(one.txid)[::-1]
+        if bitcoin.load_transaction(txid) is None:
+            if not one.raw:
+                return False
+            try:
+                bitcoin.send(Transaction.decode(bytes.fromhex(one.raw)))
+            except RpcFault as error:
+                self._say(f"sending {one.txid}", str(error))
+                return False
+        if not one.seen:
+            self.session.mark_seen(one.txid)
+        return True
+
+    # --- leading
+
+    def _raise(self, head: PegState, best: Version, versions: Sequence[Version], tip: int) -> None:
+        """A higher rate, once the best version has waited."""
+        due = max(one.height for one in versions) + self.session.sources.limits.bump_blocks
+        if tip < due:
+            return
+        reachable = self._turn(head, due, tip)
+        if reachable is None:
+            return
+        before = Proposal.decode(bytes.fromhex(best.proposal), self.session.sources.rules)
+        try:
+            prepared = self._reopen(tip) or prepare_bump(self.session, before)
+        except (RateTooHigh, FeeTooLow) as error:
+            self._say("raising the rate", str(error))
+            return
+        except (DepositUnknown, RoundDiffers) as error:
+            self._say("raising the rate", str(error))
+            prepared = prepare_round(self.session, reachable)
+        self._lead(prepared, reachable, tip)
+
+    def _begin(self, head: PegState, versions: Sequence[Version], tip: int) -> None:
+        """A new round, once it is time."""
+        limits, rules, vault = self.session.sources.limits, self.session.sources.rules, vault_of(head)
+        if head.vault is not None and tip < head.vault.height + limits.round_blocks:
+            return
+        coin = outpoint_of(head.vault)
+        if coin is not None and (spender := self.session.sources.bitcoin.load_spender(coin)) is not None:
+            self._say("the vault is being spent", f"by {spender[::-1].hex()}, which this signer did not sign")
+            return
+        least = max((one.height + limits.bump_blocks for one in versions if one.signed), default=0)
+        if self._due[0] != vault or self._due[1] < least:
+            self._due = vault, max(tip, least)
+        if tip < self._due[1]:
+            return
+        reachable = self._turn(head, self._due[1], tip)
+        if reachable is None:
+            return
+        try:
+            prepared = self._reopen(tip) or prepare_round(self.session, reachable)
+        except (NothingToDo, WithdrawalInvalid) as error:
+            if head.is_refresh_due(tip, rules):
+                self._say("ALARM", f"the vault has to be moved before the council may, and cannot be: {error}")
+            return
+        self._lead(prepared, reachable, tip)
+
+    def _turn(self, head: PegState, due: int, tip: int) -> Reachable | None:
+        """Those who answer, if it is this signer's turn: another's with every Bitcoin block that passes."""
+        own, keys = self.session.key.public, head.custody.signers.keys
+        if own not in keys:
+            return None
+        allowed = keys_of(head)
+        reachable = {key: one for key, one in self.peers.greet().items() if key in allowed and key != own}
+        start = int.from_bytes(head.vault.txid[:4], "little") % len(keys) if head.vault else 0
+        present = [key for key in (*keys[start:], *keys[:start]) if key == own or key in reachable]
+        if len(present) < head.custody.signers.threshold:
+            self._say("signers", f"{len(present)} of {len(keys)} answer, {head.custody.signers.threshold} are needed")
+            return None
+        self._say("signers", "")
+        return reachable if present[(tip - due) % len(present)] == own else None
+
+    def _reopen(self, tip: int) -> Prepared | None:
+        """The round that somebody may have signed already: another would be refused for a while."""
+        if self._open is None or tip >= self._open.height + self.session.sources.limits.bump_blocks:
+            self._open = None
+            return None
+        return self._open.prepared
+
+    def _lead(self, prepared: Prepared, reachable: Reachable, tip: int) -> None:
+        if self._open is None or self._open.prepared != prepared:
+            self._open = _Open(prepared, tip)
+        try:
+            signed = collect(self.session, prepared, reachable)
+        except TooFewSignatures as error:
+            self._say("round not complete", str(error))
+            if not error.got:
+                self._open = None
+            return
+        except NotContinued:
+            self._open = None
+            raise
+        self._open = None
+        sources = self.session.sources
+        try:
+            sources.bitcoin.send(signed)
+        except RpcFault as error:
+            log.warning("round not taken by bitcoind", txid=signed.txid[::-1].hex(), reason=str(error))
+            return
+        self.session.note_completed(prepared.vault, prepared.proposal, prepared.raw, prepared.signature, signed)
+        planned = prepared.draft.round
+        log.info(
+            "round sent",
+            txid=signed.txid[::-1].hex(),
+            rate=planned.rate,
+            fee=prepared.draft.fee,
+            deposits=len(planned.deposits),
+            payouts=len(planned.payouts),
+            anchor=None if planned.anchor is None else planned.anchor.height,
+        )
+        for key, (peer, _) in reachable.items():
+            try:
+                peer.deliver(prepared.raw, prepared.signature, signed.encode())
+            except HyperdustError as error:
+                log.info("round not delivered", key=key.hex(), reason=str(error))
+
+    # --- saying
+
+    def _say_alarms(self, head: PegState) -> None:
+        frozen = head.frozen
+        self._say("ALARM", "" if frozen is None else f"the peg is frozen: {frozen.reason.name.lower()}")
+
+    def _say(self, what: str, text: str) -> None:
+        """Log a change once."""
+        if self._said.get(what, "") == text:
+            return
+        self._said[what] = text
+        if text:
+            log.warning(what, reason=text)
+
+
+def _wait_for_sources(node: RpcNode, bitcoin: BitcoindSource, network: str, stop: threading.Event) -> bytes | None:
+    """The chain's genesis hash, once both answer; None: told to stop."""
+    deadline, said = time.monotonic() + _START_S, ""
+    while not stop.is_set():
+        try:
+            chain = node.load_chain()
+            bitcoin.check_network(network)
+        except HyperdustError as error:
+            if time.monotonic() > deadline:
+                raise
+            if str(error) != said:
+                said = str(error)
+                log.info("waiting", reason=said)
+            stop.wait(1.0)
+        else:
+            return chain
+    return None
+
+
+__all__ = ["Signer", "run_signer"]

@@ -1,0 +1,189 @@
+"""One signer's answers: what it signs, what it takes note of, and the file between."""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+import structlog
+
+from bridge.errors import TransactionMalformed
+from bridge.peg_state import PegState
+from bridge.scripts import Binding
+from bridge.taproot import check_signature
+from bridge.transactions import Transaction
+from bridge.vault import Draft
+from chain.errors import HyperdustError
+from hyperdust.signer.errors import NotMine, OtherChain, ProposalMalformed, SignatureWrong, UnknownLeader
+from hyperdust.signer.key import SigningKey, is_signed, proposal_digest
+from hyperdust.signer.proposal import Proposal, inputs_of
+from hyperdust.signer.protection import FIRST, Protection, Version, read_list, show_outpoint, show_txid
+from hyperdust.signer.rebuild import Sources, outpoint_of, rebuild
+
+log = structlog.get_logger()
+
+MAX_TRANSACTION_BYTES: Final = 400_000
+"""With witnesses: what Bitcoin's nodes relay."""
+_LEADERS_S: Final = 2.0
+
+
+class Session:
+    """Signs proposals on one chain. Safe from any thread: one at a time."""
+
+    def __init__(self, key: SigningKey, chain: bytes, sources: Sources, protection: Protection) -> None:
+        self.key = key
+        self.chain = chain
+        self.sources = sources
+        self._protection = protection
+        self._lock = threading.RLock()
+        self._dead: frozenset[str] = frozenset()
+        self._known_leaders: tuple[bytes, ...] = ()
+        self._leaders_until = 0.0
+
+    def sign(self, raw: bytes, signature: bytes) -> tuple[bytes, ...]:
+        """Signatures of a proposal, one an input, empty where the key has no part.
+
+        Raises:
+            The refusals of `errors`, and those of `rebuild`.
+        """
+        with self._lock:
+            proposal = self._read(raw, signature)
+            known = [one.rate for one in self._protection.versions(vault_of(self._head()))]
+            rebuilt = rebuild(proposal, self.sources, max(known, default=0))
+            draft, vault = rebuilt.draft, show_outpoint(rebuilt.vault)
+            mine = [self.key.public in one.custody.signers.keys for one in draft.inputs]
+            if not any(mine):
+                raise NotMine("key", self.key.public, "one of those that hold what the round spends")
+            version = self._version(vault, proposal, draft.transaction, raw, signature)
+            walk = read_list(self.sources.bitcoin)
+            self._protection.check(version, self.sources.limits.bump_blocks, walk, self._dead)
+            self._protection.record(version)
+            messages = draft.compute_sighashes()
+            log.info("signed", txid=version.txid, vault=version.vault, rate=version.rate, leader=version.leader)
+            return tuple(self.key.sign(message) if own else b"" for own, message in zip(mine, messages, strict=True))
+
+    def deliver(self, raw: bytes, signature: bytes, signed: bytes) -> None:
+        """Take note of a round that somebody completed, and send it on.
+
+        Raises:
+            ProposalMalformed, UnknownLeader, OtherChain: it is none.
+            RpcFault: bitcoind does not take it.
+        """
+        if len(signed) > MAX_TRANSACTION_BYTES:
+            raise ProposalMalformed("transaction", f"{len(signed)} bytes, at most {MAX_TRANSACTION_BYTES}")
+        with self._lock:
+            proposal = self._read(raw, signature)
+            try:
+                transaction = Transaction.decode(signed)
+            except TransactionMalformed as error:
+                raise ProposalMalformed("transaction", str(error)) from error
+            if transaction.encode_stripped() != proposal.transaction.encode_stripped():
+                raise ProposalMalformed("transaction", "not that of its proposal")
+            vault = vault_of(self._head())
+            if vault != FIRST and show_outpoint(inputs_of(transaction)[0]) != vault:
+                raise ProposalMalformed("transaction", f"does not spend the vault, {vault}")
+            self.sources.bitcoin.send(transaction)
+            self.note_completed(vault, proposal, raw, signature, transaction)
+
+    def note_completed(
+        self, vault: str, proposal: Proposal, raw: bytes, signature: bytes, transaction: Transaction
+    ) -> None:
+        """Write a completed round down, so that this signer can send it again and raise its rate."""
+        with self._lock:
+            version = self._version(vault, proposal, transaction, raw, signature)
+            self._protection.record(replace(version, signed=False, raw=transaction.encode().hex()))
+            self._protection.mark_seen(version.txid)
+
+    def mark_seen(self, txid: str) -> None:
+        """Note that Bitcoin has a round."""
+        with self._lock:
+            self._protection.mark_seen(txid)
+
+    def versions(self, vault: str) -> tuple[Version, ...]:
+        """What is known of the rounds of a vault."""
+        with self._lock:
+            return self._protection.versions(vault)
+
+    def bindings(self) -> tuple[Binding, ...]:
+        """Of all deposits in rounds that this signer knows: evidence of them needs no node's memory."""
+        with self._lock:
+            raws = [bytes.fromhex(one.proposal) for one in self._protection.all_versions]
+        found = (sweep.binding for raw in raws for sweep in Proposal.decode(raw, self.sources.rules).deposits)
+        return tuple(dict.fromkeys(found))
+
+    def note_dead(self, txids: frozenset[str]) -> None:
+        """First rounds that can never be mined: another transaction, deep on Bitcoin, spends one of their deposits."""
+        with self._lock:
+            self._dead = txids
+
+    def close(self) -> None:
+        """Let go of the protection file."""
+        with self._lock:
+            self._protection.close()
+
+    def _read(self, raw: bytes, signature: bytes) -> Proposal:
+        proposal = Proposal.decode(raw, self.sources.rules)
+        if proposal.chain != self.chain:
+            raise OtherChain("chain", proposal.chain, self.chain)
+        if not is_signed(proposal.leader, proposal_digest(raw), signature):
+            raise UnknownLeader("leader's signature", signature, f"one of {proposal.leader.hex()}")
+        if proposal.leader not in self._leaders():
+            raise UnknownLeader("leader", proposal.leader, "a key that may hold the vault")
+        return proposal
+
+    def _leaders(self) -> tuple[bytes, ...]:
+        """Looked up now and then: strangers shall not keep this signer's node busy."""
+        if (now := time.monotonic()) >= self._leaders_until:
+            self._known_leaders, self._leaders_until = keys_of(self._head()), now + _LEADERS_S
+        return self._known_leaders
+
+    def _head(self) -> PegState:
+        return self.sources.node.load_peg().state
+
+    def _version(
+        self, vault: str, proposal: Proposal, transaction: Transaction, raw: bytes, signature: bytes
+    ) -> Version:
+        return Version(
+            vault,
+            show_txid(transaction.txid),
+            tuple(map(show_outpoint, inputs_of(transaction))) if vault == FIRST else (),
+            proposal.leader.hex(),
+            proposal.rate,
+            self.sources.bitcoin.load_height(),
+            raw.hex(),
+            signature.hex(),
+            signed=True,
+        )
+
+
+def vault_of(state: PegState) -> str:
+    """The vault of a state, as the protection file writes it."""
+    return show_outpoint(outpoint_of(state.vault))
+
+
+def keys_of(state: PegState) -> tuple[bytes, ...]:
+    """Keys that may lead: of the vault's signers, of those announced, and of those before, who still sweep."""
+    return tuple(dict.fromkeys(key for custody in state.custodies for key in custody.signers.keys))
+
+
+def check_signatures(draft: Draft, key: bytes, signatures: Sequence[bytes]) -> Mapping[int, bytes]:
+    """What another signer answered, by input.
+
+    Raises:
+        SignatureWrong: names the input.
+    """
+    if len(signatures) != len(draft.inputs):
+        raise SignatureWrong("signatures", len(signatures), f"{len(draft.inputs)}, one an input")
+    found: dict[int, bytes] = {}
+    for at, (one, message, signature) in enumerate(
+        zip(draft.inputs, draft.compute_sighashes(), signatures, strict=True)
+    ):
+        if key not in one.custody.signers.keys:
+            continue
+        try:
+            check_signature(key, message, signature)
+        except HyperdustError as error:
+            raise SignatureWrong(f"input {at}", signature, f"a signature of {key.hex()}") from error
+        found[at] = signature
+    return found
