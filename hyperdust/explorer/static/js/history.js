@@ -57,7 +57,7 @@ const STEPS = {
   Expired: ({ demand }) => [`demand ${demand} over`, ["without an answer"], "warn"],
   Verdict: ({ kind, challenger }) => ["verdict: guilty", [KINDS[KIND_NAMES[Number(kind)]] ?? `kind ${kind}`, "; shown by ", address(challenger)], "bad"],
   CompanionRefuted: ({ companion, slashed }) => ["companion slashed", [address(companion), ` lost ${coins(slashed)}`], "bad"],
-  Convicted: ({ provider, slashed }) => ["slashed", ["the provider ", address(provider), ` lost ${coins(slashed)}; the fee went back`], "bad"],
+  Convicted: ({ provider, slashed }) => ["slashed", ["the provider ", address(provider), slashed ? ` lost ${coins(slashed)}` : " had nothing left to lose", "; the fee went back"], "bad"],
   Settled: () => ["final", ["everybody is paid, the work is credited"]],
   Refunded: () => ["refunded", ["the fee went back"], "bad"],
 };

@@ -13,12 +13,12 @@ const COLUMNS = [{ name: "Block", class: "number" }, { name: "Transaction" }, { 
 export async function showAddress(page, config, address) {
   if (!/^0x[0-9a-f]{40}$/i.test(address ?? "")) throw new Error(`${address} is no address: 0x and 40 hex digits are expected.`);
   const wanted = address.toLowerCase();
-  const views = [["Dust", "balanceOf"], ["Bonds", "bond_of"], ["JobMarket", "owed"], ["Bonds", "payout_of"]];
+  const views = [["Dust", "balanceOf"], ["Bonds", "bond_of"], ["JobMarket", "owed"], ["Bonds", "payout_of"], ["Bonds", "owed"], ["Bonds", "unbonding_of"], ["Court", "owed"], ["AgentFactory", "id_of"]];
   const [balance, nonce, code, head, credit, ...found] = await batch([
     ["eth_getBalance", wanted, "latest"], ["eth_getTransactionCount", wanted, "latest"], ["eth_getCode", wanted, "latest"], ["eth_blockNumber"],
     ["hyperdust_getCredit", wanted], ...views.map(([contract, name]) => viewCall(config, contract, name, wanted)),
   ], { settle: true });
-  const [dust, bond, owed, payout] = views.map(([contract, name], index) => readView(config, contract, name, found[index]));
+  const [dust, bond, owed, payout, rewards, unbonding, deposits, agent] = views.map(([contract, name], index) => readView(config, contract, name, found[index]));
   const contract = contractAt(config, wanted);
   const serves = await graphsServed(config, wanted);
   append(page, [
@@ -29,11 +29,15 @@ export async function showAddress(page, config, address) {
         ["BTC", coins(balance)],
         ["DUST", dust === null ? "–" : coins(dust, "DUST")],
         owed ? ["Owed", `${coins(owed)} by the job market, until withdrawn`] : null,
+        rewards ? ["Owed by bonds", `${coins(rewards)}: its share of what others lost`] : null,
+        deposits ? ["Owed by court", `${coins(deposits)}, until withdrawn`] : null,
+        agent ? ["Agent", h("a", { href: `#/agent/${agent}` }, `agent ${agent}`)] : null,
         ["Nonce", integer(nonce)],
         ["Code", code === "0x" ? "none: a key's account" : code.startsWith("0xef0100") ? `delegates to 0x${code.slice(8)}` : `${integer((code.length - 2) / 2)} bytes`],
       ])),
       card("Works", facts([
         ["Bond", bond ? coins(bond) : "none"],
+        unbonding ? ["Leaving", `${coins(unbonding)}, slashable until paid out`] : null,
         ["Serves", serves.length ? serves.map((name, index) => [index ? ", " : "", name]) : "no graph"],
         payout && payout !== wanted && !/^0x0+$/.test(payout) ? ["Paid to", h("a", { class: "mono", href: `#/address/${payout}` }, payout)] : null,
         ["Credit held", credit ? macs(credit.held) : "–"],
@@ -46,8 +50,10 @@ export async function showAddress(page, config, address) {
 
 async function graphsServed(config, address) {
   if (!config.graphs.length) return [];
-  const answers = await batch(config.graphs.map((graph) => viewCall(config, "Bonds", "is_provider", graph.id, address)), { settle: true });
-  return config.graphs.filter((_, index) => readView(config, "Bonds", "is_provider", answers[index]) === true).map((graph) => h("a", { href: `#/graphs/${graph.id}` }, graph.name));
+  const roles = [["is_provider", ""], ["is_companion", " as a companion"]];
+  const pairs = config.graphs.flatMap((graph) => roles.map(([view, words]) => ({ graph, view, words })));
+  const answers = await batch(pairs.map(({ graph, view }) => viewCall(config, "Bonds", view, graph.id, address)), { settle: true });
+  return pairs.filter(({ view }, index) => readView(config, "Bonds", view, answers[index]) === true).map(({ graph, words }) => [h("a", { href: `#/graphs/${graph.id}` }, graph.name), words]);
 }
 
 function history(config, address, head) {

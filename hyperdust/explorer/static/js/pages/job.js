@@ -99,7 +99,7 @@ function dispute(config, job, { dispute: found, slashes, events }) {
   if (!found) return card("Demands", h("p", null, `${demands === 1 ? "One demand" : `${demands} demands`} for data of this job; nobody has been found wrong.`));
   const label = operatorLabel(config, job.graph, found.operator);
   const placed = ["element", "witness", "form", "list", "invalid"].includes(found.kind);
-  const words = found.verdict === null ? "none yet: the companion has to prove or lose its bond" : found.verdict === "guilty" ? "guilty" : "nothing was proven in time: the provider stands, the companion pays";
+  const words = found.verdict === null ? "none yet: the companion has to prove or lose its bond" : found.verdict === "guilty" ? "the fee went back, the bond is lost" : "nothing was proven in time: the provider stands, the companion pays";
   return card("Dispute", facts([
     ["Accused", address(found.accused, true)],
     ["Challenger", address(found.challenger, true)],
@@ -158,6 +158,6 @@ function reproduce(config, job, { text, file }) {
   const given = plain ? `--text='${text.replaceAll("'", "'\\''")}'` : `--input ${file.download}`;
   const command = `hyperdust graph run --graph ${name} ${given} --json`;
   return card("Compute it yourself", h("p", null, "Exact integers give the same answer on every machine. ",
-    job.trace_root ? "The trace root that this prints has to be the one that the provider revealed." : "Compare the trace root once it is revealed.",
+    job.status === "slashed" ? "This prints the trace root that an honest provider would have revealed." : job.trace_root ? "The trace root that this prints has to be the one that the provider revealed." : "Compare the trace root once it is revealed.",
     !plain && [" Save ", file.cloneNode(true), " first."]), copyable(command));
 }

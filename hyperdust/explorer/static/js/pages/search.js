@@ -11,6 +11,8 @@ export function find(text) {
   if (job) return `#/job/${job[1]}`;
   const block = /^block\s*#?\s*(\d{1,15})$/i.exec(word);
   if (block) return `#/block/${block[1]}`;
+  const agent = /^agent\s*#?\s*(\d{1,15})$/i.exec(word);
+  if (agent) return `#/agent/${agent[1]}`;
   if (/^0x[0-9a-f]{40}$/i.test(word)) return `#/address/${word}`;
   return `#/search/${encodeURIComponent(word.replace(/[,\s]/g, "").slice(0, 100))}`;
 }
@@ -25,16 +27,17 @@ export async function showSearch(page, config, word) {
     h("h1", { tabindex: -1 }, "Search"),
     hits.length
       ? card(`“${word}” may be`, h("ul", { class: "plain" }, hits.map(({ href, text }) => h("li", null, h("a", { href }, text)))))
-      : card(null, h("p", null, `Nothing is called “${word}”. A block has a number or a hash, a transaction a hash (0x and 64 digits), an address 0x and 40 digits, a job a number, a graph a name.`)),
+      : card(null, h("p", null, `Nothing is called “${word}”. A block has a number or a hash, a transaction a hash (0x and 64 digits), an address 0x and 40 digits, a job and an agent a number, a graph a name.`)),
   ]);
 }
 
 async function look(config, word) {
   if (/^\d{1,15}$/.test(word)) {
-    const [head, jobs] = await batch([["eth_blockNumber"], viewCall(config, "JobMarket", "jobs_count")], { settle: true });
+    const [head, jobs, agents] = await batch([["eth_blockNumber"], viewCall(config, "JobMarket", "jobs_count"), viewCall(config, "AgentFactory", "totalSupply")], { settle: true });
     return [
       Number(word) <= Number(head) && { href: `#/block/${Number(word)}`, text: `Block ${word}` },
       Number(word) >= 1 && Number(word) <= Number(readView(config, "JobMarket", "jobs_count", jobs) ?? 0) && { href: `#/job/${Number(word)}`, text: `Job ${word}` },
+      Number(word) >= 1 && Number(word) <= Number(readView(config, "AgentFactory", "totalSupply", agents) ?? 0) && { href: `#/agent/${Number(word)}`, text: `Agent ${word}` },
     ].filter(Boolean);
   }
   const digits = /^(0x)?([0-9a-f]{64})$/i.exec(word);
