@@ -31,7 +31,7 @@ class Answered:
     paid: Paid
     answer: job.Answer
     certificate: dict[str, Any] | None
-    """Of the block with the answer, as `hyperdust_getCertificate` gives it."""
+    """Of the block with the answer, as `hyperdust_getCertificate` gives it, without its bytes (up to 600 KiB)."""
 
     def facts(self) -> dict[str, Any]:
         """The `hyperdust` field of a body."""
@@ -126,4 +126,4 @@ class Waiter:
             found = self._client.call("hyperdust_getCertificate", hex(block))
         except (RpcError, Unreachable):
             return None
-        return dict(found) if found else None
+        return {name: value for name, value in found.items() if name != "raw"} if found else None

@@ -90,7 +90,8 @@ def test_a_chat_is_a_job_that_anyone_can_compute_again(ai, devnet, payer):
     assert answer.choices[0].message.content == local["text"]
     assert (facts["output"], facts["trace_root"]) == (local["output"], local["trace_root"])
     assert raw.headers["x-hyperdust-job"] == str(facts["job"])
-    assert facts["certificate"]["size"] > 0
+    certificate = devnet.request("hyperdust_getCertificate", hex(facts["block"]))
+    assert facts["certificate"] == {name: value for name, value in certificate.items() if name != "raw"}
     assert answer.usage.completion_tokens == len(local["output"]) <= 48
     assert answer.usage.prompt_tokens == facts["symbols"][0]
 

@@ -77,7 +77,7 @@ class Node:
                 root = None if self.status in {"requested", "claimed"} else "0x" + "33" * 32
                 return {"status": self.status, "trace_root": root, "transitions": [claimed], "companion": None}
             case "hyperdust_getCertificate":
-                return {"block": params[0], "size": 100}
+                return {"block": params[0], "size": 100, "raw": "0x00"}
         raise AssertionError(method)
 
     def quantity(self, method, *params):
