@@ -157,6 +157,10 @@ class EnvelopeMalformed(Malformed):
     """A script that is no data envelope in its one encoding, or data that does not unpack."""
 
 
+class BatchMalformed(Malformed):
+    """A payload that holds no blocks in their one encoding."""
+
+
 class DataTooLarge(OutOfRange):
     """More data than one envelope takes, or than it may unpack to."""
 
