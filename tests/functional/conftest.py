@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,6 +54,8 @@ class Devnet:
     chain_id: int
     accounts: tuple[DevAccount, ...]
     ready: dict[str, Any]
+    folder: Path = Path()
+    """Of one that tests started: its `data/logs` has what each role said."""
 
     def request(self, method: str, *params: object) -> Any:
         """The result of one JSON-RPC call."""
@@ -168,11 +170,12 @@ def _start_anvil(tools: Tools) -> Iterator[Devnet]:
         _end(process)
 
 
-def _start_hyperdust(folder: Path) -> Iterator[Devnet]:
+def start_hyperdust(folder: Path, *options: str) -> Iterator[Devnet]:
+    """A devnet with a block each second and no Bitcoin, stopped in order at the end."""
     ready_file, log = folder / "ready.json", folder / "devnet.log"
     command = [str(Path(sys.executable).parent / "hyperdust"), "devnet", "--data-dir", str(folder / "data")]
     command += ["--rpc-port", str(free_port_block()), "--ready-file", str(ready_file)]
-    command += ["--block-time", "1", "--no-bitcoin"]
+    command += ["--block-time", "1", "--no-bitcoin", *options]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
 
@@ -187,7 +190,7 @@ def _start_hyperdust(folder: Path) -> Iterator[Devnet]:
             if time.monotonic() > end:
                 pytest.fail(f"the devnet was not ready within {_START_LIMIT_S:.0f} s:\n{said()}", pytrace=False)
             time.sleep(_POLL_S)
-        yield _ready(ready_file.read_text())
+        yield replace(_ready(ready_file.read_text()), folder=folder)
         assert process.poll() is None, f"the devnet ended by itself with {process.returncode}:\n{said()}"
     finally:
         if process.poll() is None:
@@ -203,7 +206,13 @@ def devnet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     elif where:
         yield _running(where)
     else:
-        yield from _start_hyperdust(tmp_path_factory.mktemp("devnet"))
+        yield from start_hyperdust(tmp_path_factory.mktemp("devnet"))
+
+
+@pytest.fixture(scope="module")
+def own_devnet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Devnet]:
+    """A devnet of the module's own, with the options that its DEVNET_OPTIONS names."""
+    yield from start_hyperdust(tmp_path_factory.mktemp("own"), *request.module.DEVNET_OPTIONS)
 
 
 @pytest.fixture(scope="session")
