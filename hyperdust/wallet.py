@@ -39,6 +39,11 @@ def role_key(index: int) -> LocalAccount:
     return _from_mnemonic(f"m/44'/60'/1'/0/{index}")
 
 
+def signer_key(index: int) -> LocalAccount:
+    """Devnet key of a signer of the vault; its x-only public key stands in the genesis table."""
+    return _from_mnemonic(f"m/44'/60'/2'/0/{index}")
+
+
 def _from_mnemonic(path: str) -> LocalAccount:
     Account.enable_unaudited_hdwallet_features()
     account: LocalAccount = Account.from_mnemonic(DEVNET_MNEMONIC, account_path=path)

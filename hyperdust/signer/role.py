@@ -9,10 +9,12 @@ from typing import Final
 
 import structlog
 
+from bridge.deposits import Claim, Outpoint
 from bridge.peg_errors import FeeTooLow, NothingToDo, WithdrawalInvalid
-from bridge.peg_state import PegState
+from bridge.peg_state import PegState, SweepStatus
 from bridge.transactions import Transaction
 from chain.errors import HyperdustError
+from consensus.evidence import encode_evidence_item
 from hyperdust.bitcoind import RpcFault
 from hyperdust.signer.bitcoin import BitcoindSource
 from hyperdust.signer.config import SignerConfig, load_network
@@ -99,6 +101,7 @@ class Signer:
     _due: tuple[str, int] = ("", 0)
     """Vault, and the height from which its next step is due."""
     _handed_in: dict[tuple[bytes, bytes], float] = field(default_factory=dict)
+    _claimed: dict[Outpoint, float] = field(default_factory=dict)
     _said: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -125,6 +128,7 @@ class Signer:
         found = self._watch.follow(head, firsts)
         self.session.note_dead(self._watch.dead_firsts(firsts, sources.rules.origin_depth))
         self._hand_in(head, found)
+        self._claim(head)
         self._say_alarms(head)
         if head.frozen is not None or found:
             self._open = None
@@ -154,11 +158,31 @@ class Signer:
             evidence = build_evidence(one.txid, one.mined, known, sources.bitcoin, is_first=one.is_first)
             self._handed_in[name] = now + _AGAIN_S
             try:
-                sources.node.submit_evidence(evidence.encode())
+                sources.node.submit_evidence(encode_evidence_item(evidence))
             except SourceFault as error:
                 self._say("evidence", str(error))
                 return
             log.info("evidence handed in", txid=one.txid[::-1].hex(), claims=len(evidence.claims))
+
+    def _claim(self, head: PegState) -> None:
+        """Whose the swept coins were that came without a claim, where this signer knows."""
+        sources, now = self.session.sources, time.monotonic()
+        open_ = [
+            one
+            for record in head.records
+            for one in record.sweeps
+            if one.status is SweepStatus.UNCLAIMED and now >= self._claimed.get(one.outpoint, 0.0)
+        ]
+        if not open_ or head.frozen is not None:
+            return
+        known = scripts_of(head, (*sources.node.load_announced(), *self.session.bindings()), sources.rules)
+        for one in open_:
+            self._claimed[one.outpoint] = now + _AGAIN_S
+            if (binding := known.get(one.script)) is not None:
+                try:
+                    sources.node.submit_evidence(encode_evidence_item(Claim(one.outpoint, binding)))
+                except SourceFault as error:
+                    self._say(f"claim of {one.outpoint}", str(error))
 
     def _is_known(self, one: Version) -> bool:
         """Whether Bitcoin has a version, sending it again where this signer can."""
