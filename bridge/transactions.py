@@ -95,8 +95,19 @@ class Transaction:
         if len(raw) > MAX_TRANSACTION_BYTES:
             raise TransactionMalformed("transaction", f"{len(raw)} bytes")
         reader = Reader(raw)
+        transaction = cls.read(reader)
+        reader.end()
+        return transaction
+
+    @classmethod
+    def read(cls, reader: "Reader") -> Self:
+        """Read the next transaction of a block.
+
+        Raises:
+            TransactionMalformed: as `decode`.
+        """
         version = reader.number(4)
-        has_witness = raw[4:5] == b"\x00"
+        has_witness = reader.peek() == b"\x00"
         if has_witness and reader.take(2) != b"\x00\x01":
             raise TransactionMalformed("transaction", "no inputs, or an unknown flag")
         inputs = [
@@ -118,12 +129,26 @@ class Transaction:
             if not any(spent.witness for spent in inputs):
                 raise TransactionMalformed("transaction", "says that it has witnesses and has none")
         lock_time = reader.number(4)
-        reader.end()
         if not inputs or not outputs:
             raise TransactionMalformed("transaction", "no inputs or no outputs")
         if sum(made.sats for made in outputs) > MAX_SATS:
             raise TransactionMalformed("transaction", "more than 21 million bitcoin")
         return cls(version, tuple(inputs), outputs, lock_time)
+
+
+def read_block(raw: bytes) -> tuple[bytes, tuple[Transaction, ...]]:
+    """Header of 80 bytes and transactions of a whole block, as bitcoind gives it; nothing of it is checked.
+
+    Raises:
+        TransactionMalformed: no block.
+    """
+    if len(raw) > MAX_TRANSACTION_BYTES:
+        raise TransactionMalformed("block", f"{len(raw)} bytes")
+    reader = Reader(raw)
+    header = reader.take(80)
+    transactions = tuple(Transaction.read(reader) for _ in range(reader.count(60)))
+    reader.end()
+    return header, transactions
 
 
 class Reader:
@@ -140,6 +165,10 @@ class Reader:
             raise TransactionMalformed("bytes", f"end {end - len(self._data)} early")
         taken, self._at = self._data[self._at : end], end
         return taken
+
+    def peek(self) -> bytes:
+        """The next byte, which stays; nothing at the end."""
+        return self._data[self._at : self._at + 1]
 
     def number(self, size: int) -> int:
         """The next little-endian number."""

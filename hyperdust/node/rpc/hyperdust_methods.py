@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from bridge.errors import HeaderUnknown
 from bridge.work import show_hash
+from chain.blocks import Block
 from consensus.certificate import decode_certificate
 from hyperdust.contracts_abi import load_abi
 from hyperdust.node.bitcoin import BitcoinChain
@@ -49,6 +50,12 @@ def get_certificate(request: Request, block: BlockReference) -> Json | None:
         "size": len(found.body.certificate),
         "raw": shapes.data(found.body.certificate),
     }
+
+
+def get_raw_block(request: Request, block: BlockReference) -> str | None:
+    """A block in its own encoding, with certificate and evidence; null for unknown blocks."""
+    found = request.find_block(block)
+    return None if found is None else shapes.data(Block(found.header, found.body).encode())
 
 
 def _credit_spent(request: Request, block: FullBlock) -> int | None:

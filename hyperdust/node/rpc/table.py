@@ -84,6 +84,7 @@ METHODS: Final[Mapping[str, Callable[..., object]]] = {
     "txpool_contentFrom": node_info.txpool_content_from,
     "txpool_inspect": node_info.txpool_inspect,
     "hyperdust_getCertificate": ours.get_certificate,
+    "hyperdust_getRawBlock": ours.get_raw_block,
     "hyperdust_getReward": ours.get_reward,
     "hyperdust_usefulness": ours.usefulness,
     "hyperdust_getJob": ours.get_job,
