@@ -126,10 +126,9 @@ export function contractAt(config, address) {
 }
 
 /** {contract, name, fields: [{name, type, value}]} of an input, null where it is not a known call. */
-export function decodeCall(config, to, input) {
-  const contract = contractAt(config, to);
-  const entry = contract && config.contracts[contract].functions.find((found) => found.selector === input.slice(0, 10));
-  return entry ? decoded(contract, entry, () => decodeAll(entry.inputs, toBytes(input.slice(10)))) : null;
+export function decodeCall(config, to, input, kind = contractAt(config, to)) {
+  const entry = kind && interfaceOf(config, kind).functions.find((found) => found.selector === input.slice(0, 10));
+  return entry ? decoded(kind, entry, () => decodeAll(entry.inputs, toBytes(input.slice(10)))) : null;
 }
 
 /** The same of a log. */

@@ -6,6 +6,7 @@ import { batch } from "./rpc.js";
 
 const ZERO = /^0x0+$/;
 const SHUT = 1n << 128n; // a price in BTC that nobody has: closed until its own coin is there
+const KINDS_MAX = 40;
 const FACTORY = ["name_of", "ownerOf", "coin_of", "items_of"];
 const OWN = ["graph", "currency", "price", "asks_count", "prefix_rows"];
 const COIN = ["name", "symbol", "base", "slope", "reserve", "totalSupply"];
@@ -32,6 +33,26 @@ async function loadCoins(config, found) {
     const values = COIN.map((name, place) => readView(config, "AgentCoin", name, answers[COIN.length * index + place]));
     [coin.name, coin.symbol, coin.base, coin.slope, coin.reserve, coin.supply] = values.map((value) => value ?? 0n);
   });
+}
+
+/** Which of these addresses are agents, their coins or their items, by the factory's word: a Map to names of interfaces. */
+export async function kindsOf(config, addresses) {
+  const asked = [...new Set(addresses)].slice(0, KINDS_MAX);
+  const found = await batch(asked.flatMap((at) => [viewCall(config, "AgentFactory", "id_of", at), viewAt(config, "AgentCoin", at, "agent")]), { settle: true });
+  const kinds = new Map();
+  const claims = []; // addresses that say whose coin or items they are
+  asked.forEach((at, index) => {
+    if (readView(config, "AgentFactory", "id_of", found[2 * index])) return kinds.set(at, "Agent");
+    if (found[2 * index + 1]?.length !== 66) return;
+    const agent = readView(config, "AgentCoin", "agent", found[2 * index + 1]);
+    if (agent) claims.push({ at, agent });
+  });
+  const owned = await batch(claims.flatMap(({ agent }) => [viewCall(config, "AgentFactory", "coin_of", agent), viewCall(config, "AgentFactory", "items_of", agent)]), { settle: true });
+  claims.forEach(({ at }, index) => {
+    if (readView(config, "AgentFactory", "coin_of", owned[2 * index]) === at) kinds.set(at, "AgentCoin");
+    else if (readView(config, "AgentFactory", "items_of", owned[2 * index + 1]) === at) kinds.set(at, "AgentItems");
+  });
+  return kinds;
 }
 
 export const unitOf = (agent, currency) => ["BTC", "DUST", agent.coin?.symbol || "of its coin"][currency];

@@ -10,12 +10,12 @@ export function showDecoded(config, decoded) {
     h("dl", { class: "facts" }, decoded.fields.map((field) => [h("dt", null, field.name || field.type), h("dd", null, show(config, decoded, field))])));
 }
 
-const BTC = new Set(["JobMarket.fee", "JobMarket.amount", "JobMarket.slashed", "JobMarket.burned", "JobMarket.companion", "JobMarket.royalties", "JobMarket.provider", "Bonds.amount", "Bonds.bond", "Bonds.burned"]);
+const BTC = new Set(["JobMarket.fee", "JobMarket.amount", "JobMarket.slashed", "JobMarket.burned", "JobMarket.companion", "JobMarket.royalties", "JobMarket.provider", "Bonds.amount", "Bonds.bond", "Bonds.burned", "Agent.fee", "AgentCoin.paid", "AgentCoin.received", "AgentCoin.base", "AgentCoin.slope", "AgentItems.price", "AgentItems.paid"]);
 const DUST = new Set(["Dust.value", "Dust.amount", "Dust.minted"]);
 
 function show(config, { contract }, { name, type, value }) {
   if (type === "address") return address(value, true);
-  if (["JobMarket", "Court"].includes(contract) && (name === "job" || (contract === "JobMarket" && name === "number"))) return jobLink(value);
+  if (["JobMarket", "Court", "Agent"].includes(contract) && (name === "job" || (contract === "JobMarket" && name === "number"))) return jobLink(value);
   if (name === "graph" && type === "bytes32") return graphLink(config, value);
   if (BTC.has(`${contract}.${name}`)) return coins(value);
   if (DUST.has(`${contract}.${name}`)) return coins(value, "DUST");

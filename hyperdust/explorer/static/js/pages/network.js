@@ -43,8 +43,8 @@ async function charts(config, last, head) {
   for (let to = last; to >= first; to -= size) slices.unshift([Math.max(first, to - size + 1), to]);
   if (!slices.length) return card("The last blocks", h("p", { class: "quiet" }, "There is only genesis so far."));
   const borders = [slices[0][0] - 1, ...slices.map(([, to]) => to)];
-  const [prices, ...found] = await batch([
-    logsCall(config, "JobMarket", ["PriceMoved"], { from: first, to: last }),
+  const [price, prices, ...found] = await batch([
+    viewCall(config, "JobMarket", "mac_price"), logsCall(config, "JobMarket", ["PriceMoved"], { from: first, to: last }),
     ...slices.map(([from, to]) => ["hyperdust_usefulness", quantity(from), quantity(to)]), ...borders.map((number) => ["eth_getBlockByNumber", quantity(number), false]),
   ], { settle: true });
   const useful = slices.map(([, to], index) => [to, found[index]?.ratio ?? null]);
@@ -53,6 +53,8 @@ async function charts(config, last, head) {
   const spacing = slices.map(([from, to], index) => [to, borders[index] > 0 && at(index) && at(index + 1) ? (at(index + 1) - at(index)) / (to - borders[index]) : null]);
   const difficulty = slices.map(([, to], index) => [to, blocks[index + 1] ? Number(blocks[index + 1].difficulty) : null]);
   const moved = readLogs(config, "JobMarket", prices).map(({ block, values }) => [block, Number(values.price)]);
+  const now = readView(config, "JobMarket", "mac_price", price);
+  if (last === head && now !== null && moved.at(-1)?.[0] !== last) moved.push([last, Number(now)]); // what the next job will pay
   const figure = (name, picture, note) => h("figure", null, h("h3", null, name), picture, note && h("figcaption", null, note));
   const seconds = (value) => `${value.toLocaleString("en", { maximumFractionDigits: 1 })} s`;
   const numbers = [{ name: "Up to block", class: "number" }, { name: "Usefulness", class: "right number" }, { name: "Block time", class: "right number" }, { name: "Difficulty", class: "right number" }];
@@ -61,7 +63,7 @@ async function charts(config, last, head) {
     figure("Usefulness", lineChart(useful, { label: "Usefulness", show: percent, from: 0, to: Math.max(1, ...useful.map(([, ratio]) => ratio ?? 0)) }), "Paid work over all work: credit spent, of the blocks' difficulty."),
     figure("Block time", lineChart(spacing, { label: "Block time", show: seconds, from: 0 })),
     figure("Difficulty", lineChart(difficulty, { label: "Difficulty", show: macs, from: 0 })),
-    figure("Price of work", moved.length > 1 ? lineChart(moved, { label: "Price of 10^9 MACs", show: (value) => fee(BigInt(Math.round(value))), from: 0 }) : h("p", { class: "quiet" }, moved.length ? `It moved once, to ${fee(moved[0][1])} for 10⁹ MACs, in block ${integer(moved[0][0])}.` : "It did not move in these blocks: it does when a job comes or ends."), "What a job burns for its MACs: it rises while more than half of the work is credited.")),
+    figure("Price of work", moved.length > 1 ? lineChart(moved, { label: "Price of 10^9 MACs", show: (value) => fee(BigInt(Math.round(value))), from: 0 }) : h("p", { class: "quiet" }, moved.length ? `${fee(moved[0][1])} for 10⁹ MACs in block ${integer(moved[0][0])}; it moves when a job comes or ends.` : "It did not move in these blocks: it does when a job comes or ends."), "What a job burns for its MACs: it rises while more than half of the work is credited.")),
   h("details", null, h("summary", null, "As numbers"), table(numbers, rows.reverse())));
 }
 

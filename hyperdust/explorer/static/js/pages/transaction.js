@@ -1,6 +1,7 @@
 // One transaction: what it asked, what it did.
 
-import { decodeCall, decodeLog } from "../abi.js";
+import { contractAt, decodeCall, decodeLog } from "../abi.js";
+import { kindsOf } from "../agents.js";
 import { append, card, facts, h } from "../dom.js";
 import { address, blockLink, coins, integer, percent } from "../format.js";
 import { batch } from "../rpc.js";
@@ -14,7 +15,10 @@ export async function showTransaction(page, config, hash) {
   if (!found) throw new Error("The node knows no such transaction: neither in a block nor waiting.");
   const failed = receipt && Number(receipt.status) !== 1;
   const status = receipt ? h("span", { class: `pill ${failed ? "bad" : "good"}` }, failed ? "reverted" : "succeeded") : h("span", { class: "pill warn" }, "waiting");
-  const known = decodeCall(config, found.to, found.input);
+  const strangers = [found.to, ...(receipt?.logs ?? []).map((log) => log.address)].filter((at) => at && !contractAt(config, at));
+  const kinds = await kindsOf(config, strangers).catch(() => new Map()); // without them calls stay hex
+  const kindOf = (at) => contractAt(config, at) ?? kinds.get(at) ?? null;
+  const known = decodeCall(config, found.to, found.input, kindOf(found.to));
   append(page, [
     h("h1", { tabindex: -1 }, "Transaction", status),
     card(null, facts([
@@ -29,7 +33,7 @@ export async function showTransaction(page, config, hash) {
     ])),
     card("Call", known ? showDecoded(config, known) : found.input === "0x" ? h("p", { class: "quiet" }, "No data: a plain payment.") : long(found.input),
       known && h("details", null, h("summary", null, "Raw input"), h("pre", null, found.input))),
-    receipt && card(`Events (${receipt.logs.length})`, receipt.logs.length ? receipt.logs.map((log) => event(config, log)) : h("p", { class: "quiet" }, "None.")),
+    receipt && card(`Events (${receipt.logs.length})`, receipt.logs.length ? receipt.logs.map((log) => event(config, log, kindOf(log.address))) : h("p", { class: "quiet" }, "None.")),
   ].filter(Boolean));
   if (receipt) return null;
   const timer = setInterval(async () => {
@@ -42,8 +46,8 @@ export async function showTransaction(page, config, hash) {
   return () => clearInterval(timer);
 }
 
-function event(config, log) {
-  const known = decodeLog(config, log);
+function event(config, log, kind) {
+  const known = decodeLog(config, log, kind);
   if (known) return showDecoded(config, known);
   return h("div", { class: "call" }, h("div", { class: "name" }, "Log of ", address(log.address)), facts([...log.topics.map((topic, index) => [`topic ${index}`, h("span", { class: "mono" }, topic)]), ["data", long(log.data)]]));
 }
