@@ -1,0 +1,279 @@
+"""A chain rebuilt from genesis and Bitcoin alone: anchors, the payloads that they name, each block executed again.
+
+Nothing found on Bitcoin is believed. A block counts because it is valid: it goes through the importer like any other.
+An anchor says which blocks the signers held to be final; where it names another chain than the one that was rebuilt,
+that is said, and the node does not start. Payloads that no anchor names yet are taken too, after the anchored ones:
+whoever sent them, the worst that they can do is to be refused.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+
+from bridge.anchors import NO_DATA, AnchoredFacts
+from bridge.batch import NO_PAYLOAD, read_batch, rebuild_block
+from bridge.peg import compute_peg_out_root
+from bridge.peg_codec import decode_state
+from bridge.peg_state import PegState
+from bridge.scripts import vault_output
+from chain.blocks import Block, encode_body
+from chain.errors import Invalid, NodeFault, NotYet
+from chain.params import ChainParams
+from chain.state import PEG_KEY
+from consensus.peg_terms import rules_of
+from hyperdust.bitcoin_scan import BitcoinScan, FoundAnchor, FoundPayload
+from hyperdust.bitcoind import Bitcoind
+from hyperdust.node.bitcoin import BitcoinChain
+from hyperdust.node.importer import Imported, Importer, Outcome
+from hyperdust.node.store import ChainSnapshot, Store
+
+log = structlog.get_logger()
+
+NO_WORK_ROOT: Final = bytes(32)
+"""Work and votes have no root of their own yet: anchors commit to none."""
+
+
+class DataMissing(NodeFault):
+    """Bitcoin does not hold the blocks from some height on; what is before it was rebuilt."""
+
+    def __init__(self, height: int, reason: str) -> None:
+        super().__init__(f"L2 blocks from {height} on are not on Bitcoin: {reason}; they have to come from elsewhere")
+        self.height = height
+
+
+class RebuildDiffers(NodeFault):
+    """Bitcoin holds another chain than the rules allow, or than the blocks that were found."""
+
+    def __init__(self, height: int, reason: str) -> None:
+        super().__init__(f"the rebuild stops at L2 block {height}: {reason}")
+        self.height = height
+
+
+class BlockSink(Protocol):
+    """Where blocks go."""
+
+    def import_block(self, block: Block) -> Imported:
+        """As `Importer.import_block`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What a rebuild did."""
+
+    blocks: int
+    """Imported."""
+    anchors: int
+    """Compared."""
+    anchored_height: int
+    """Of the last anchor that agreed; blocks above it are on no anchor's word."""
+    seconds: float
+
+
+Progress = Callable[[int, int], None]
+"""Is told the height reached, and the highest that Bitcoin speaks of."""
+
+
+def compute_facts(snapshot: ChainSnapshot, number: int) -> AnchoredFacts:
+    """What an anchor of a canonical block has to commit to.
+
+    Raises:
+        NodeFault: its state is not kept.
+    """
+    block_hash = snapshot.canonical_hash(number)
+    if block_hash is None:
+        raise NodeFault(f"block {number} is above the head")
+    header, state = snapshot.require_header(block_hash), load_peg(snapshot, block_hash)
+    previous = state.vault.anchor_id if state.vault else bytes(32)
+    root = compute_peg_out_root(state)
+    return AnchoredFacts(block_hash, header.state_root, root, NO_WORK_ROOT, state.vault_sats, previous)
+
+
+def load_peg(snapshot: ChainSnapshot, block_hash: bytes) -> PegState:
+    """The peg's state after a block of a network that has one."""
+    (raw,) = snapshot.state_at(block_hash).read_many([PEG_KEY])
+    if raw is None:
+        raise NodeFault(f"the state of block 0x{block_hash.hex()} has no peg")
+    return decode_state(raw)
+
+
+def vault_script_of(snapshot: ChainSnapshot, params: ChainParams) -> bytes | None:
+    """Script of the genesis' vault; None: the network has no peg."""
+    if params.peg is None:
+        return None
+    return vault_output(load_peg(snapshot, snapshot.genesis_hash).custodies[0], rules_of(params)).script
+
+
+class Rebuild:
+    """One run. The bitcoind's headers are in `bitcoin` already (`Follower.step`)."""
+
+    def __init__(
+        self,
+        store: Store,
+        importer: BlockSink,
+        params: ChainParams,
+        client: Bitcoind,
+        bitcoin: BitcoinChain,
+        start_height: int = 0,
+        progress: Progress = lambda _height, _of: None,
+    ) -> None:
+        """`start_height`: the Bitcoin block from which on there may be data of this chain."""
+        self._store = store
+        self._importer = importer
+        self._params = params
+        self._progress = progress
+        self._scan = BitcoinScan(client, bitcoin, vault_script_of(store.latest, params), start_height)
+        self._imported = self._compared = self._anchored = self._target = 0
+
+    def run(self) -> Rebuilt:
+        """Rebuild as far as Bitcoin's data goes.
+
+        Raises:
+            DataMissing: there is more, and a part of it is not on Bitcoin; all before it was rebuilt.
+            RebuildDiffers: a block breaks a rule, or an anchor commits to something else.
+            NodeFault: our own trouble, or the bitcoind's.
+        """
+        start = time.monotonic()
+        self._scan.advance(self._say_scanned)
+        anchors, payloads = self._scan.anchors, self._payloads()
+        log.info("bitcoin read", height=self._scan.height, anchors=len(anchors), payloads=len(payloads))
+        self._target = max([0, *(one.anchor.height for one in anchors), *(one.head.last for one in payloads)])
+        for found in self._scan.anchors:
+            if not self._follow(found):
+                break
+        self._take_loose(None)
+        self._check_gap()
+        return Rebuilt(self._imported, self._compared, self._anchored, time.monotonic() - start)
+
+    @property
+    def _height(self) -> int:
+        return self._store.latest.head.number
+
+    def _payloads(self) -> list[FoundPayload]:
+        return list(self._scan.payloads.values())
+
+    def _follow(self, found: FoundAnchor) -> bool:
+        """Take what an anchor names and compare what it commits to; False: the vault left its signers."""
+        view = self._store.latest
+        custodies = load_peg(view, view.head.hash).custodies
+        if found.vault_script not in [vault_output(one, rules_of(self._params)).script for one in custodies]:
+            log.warning("the vault's list leaves its signers", at=str(found.place), height=self._height)
+            return False
+        height, root = found.anchor.height, found.anchor.data_root
+        if root != NO_DATA:
+            self._take_chain(root, found)
+        if self._height < height:
+            self._take_loose(height)
+        if self._height < height:
+            reason = f"an anchor names block {height} ({found.place}), and no payload holds block {self._height + 1}"
+            raise DataMissing(self._height + 1, reason)
+        self._compare(found)
+        return True
+
+    def _compare(self, found: FoundAnchor) -> None:
+        facts = compute_facts(self._store.latest, found.anchor.height)
+        try:
+            found.anchor.check_facts(facts)
+        except Invalid as error:
+            raise RebuildDiffers(found.anchor.height, f"{error}, in the anchor of {found.place}") from error
+        self._compared += 1
+        self._anchored = found.anchor.height
+
+    def _take_chain(self, root: bytes, found: FoundAnchor) -> None:
+        """Import all payloads up to one, from the first whose blocks are not known."""
+        chain: list[FoundPayload] = []
+        while root != NO_PAYLOAD:
+            payload = self._scan.payloads.get(root)
+            if payload is None:
+                reason = f"no transaction carries payload {root.hex()}, that the anchor of {found.place} leads to"
+                raise DataMissing(self._height + 1, reason)
+            if payload.head.last <= self._height:
+                break
+            chain.append(payload)
+            root = payload.head.previous
+        self._import(list(reversed(chain)))
+
+    def _take_loose(self, until: int | None) -> None:
+        """Import payloads that link to what is known, in order; of several for the same blocks the first valid one."""
+        refused: list[tuple[int, str]] = []
+        following: dict[bytes, list[FoundPayload]] = {}
+        for one in self._payloads():
+            following.setdefault(one.head.previous, []).append(one)
+        for payload in sorted(self._payloads(), key=lambda one: one.head.first):
+            if until is not None and self._height >= until:
+                return
+            is_known = self._store.latest.load_header(payload.head.parent) is not None
+            if payload.head.part or payload.head.last <= self._height or not is_known:
+                continue
+            parts = [payload]
+            while len(parts) < payload.head.parts:
+                after = [one for one in following.get(parts[-1].root, ()) if one.head.part == len(parts)]
+                if not after:
+                    break
+                parts.append(after[0])
+            try:
+                self._import(parts)
+            except (RebuildDiffers, DataMissing) as error:  # anyone may have sent it: another may hold the same blocks
+                log.warning("payload refused", at=str(payload.place), reason=str(error))
+                refused.append((payload.head.last, str(error)))
+        for last, reason in refused:
+            if last > self._height:
+                raise DataMissing(self._height + 1, f"what claims to be them is refused: {reason}")
+
+    def _check_gap(self) -> None:
+        beyond = [one for one in self._payloads() if one.head.first > self._height + 1]
+        if beyond:
+            first = min(beyond, key=lambda one: one.head.first)
+            reason = f"the next payload holds blocks {first.head.first} to {first.head.last} ({first.place})"
+            raise DataMissing(self._height + 1, reason)
+
+    def _import(self, payloads: Sequence[FoundPayload]) -> None:
+        batch: list[FoundPayload] = []
+        for payload in payloads:
+            batch.append(payload)
+            if payload.head.part + 1 == payload.head.parts:
+                self._import_batch(batch)
+                batch = []
+        if batch:
+            reason = f"a part of block {batch[0].head.first} is missing after {batch[-1].place}"
+            raise DataMissing(batch[0].head.first, reason)
+
+    def _import_batch(self, found: Sequence[FoundPayload]) -> None:
+        head, place = found[0].head, found[0].place
+        at = head.first
+        try:
+            batch = read_batch([self._scan.load_payload(one.root) for one in found])
+            parent = self._store.latest.load_header(head.parent)
+            if parent is None or parent.number + 1 != head.first:
+                raise RebuildDiffers(at, f"{place} continues block 0x{head.parent.hex()}, which is not the one below")
+            for index in range(head.count):
+                block = rebuild_block(batch, index, parent, self._load_body)
+                at, parent = block.header.number, block.header
+                self._imported += self._importer.import_block(block).outcome is not Outcome.KNOWN
+                self._progress(self._height, self._target)
+        except Invalid as error:
+            raise RebuildDiffers(at, f"{type(error).__name__}: {error} ({place})") from error
+        except NotYet as error:
+            raise DataMissing(at, f"{type(error).__name__}: {error}; later it may be valid ({place})") from error
+
+    def _load_body(self, number: int) -> bytes | None:
+        view = self._store.latest
+        block_hash = view.canonical_hash(number)
+        body = None if block_hash is None else view.load_body(block_hash)
+        return None if body is None else encode_body(body)
+
+    def _say_scanned(self, height: int, tip: int) -> None:
+        if height % 1_000 == 0:
+            log.info("reading bitcoin", height=height, of=tip)
+
+
+def rebuild_from_bitcoin(
+    store: Store, importer: Importer, params: ChainParams, client: Bitcoind, bitcoin: BitcoinChain, progress: Progress
+) -> Rebuilt:
+    """`Rebuild.run`, said in the log."""
+    rebuilt = Rebuild(store, importer, params, client, bitcoin, progress=progress).run()
+    speed = round(rebuilt.blocks / max(rebuilt.seconds, 1e-9), 1)
+    log.info("rebuilt", blocks=rebuilt.blocks, anchored=rebuilt.anchored_height, blocks_per_second=speed)
+    return rebuilt
