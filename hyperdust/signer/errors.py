@@ -103,5 +103,5 @@ class PeerRefused(HyperdustError):
     """Another signer refuses; carries the rule that it named."""
 
     def __init__(self, rule: str, text: str) -> None:
-        super().__init__(f"{rule}: {text}")
+        super().__init__(text or rule)
         self.rule = rule

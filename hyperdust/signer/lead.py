@@ -121,7 +121,8 @@ def collect(session: Session, prepared: Prepared, reachable: Reachable) -> Trans
                     found[at][asked[answer]] = signature
             except (PeerFault, PeerRefused, SignatureWrong) as error:
                 said.append(f"{asked[answer].hex()[:16]}: {error}")
-                log.warning("no signature", key=asked[answer].hex(), reason=str(error))
+                if isinstance(error, SignatureWrong):
+                    log.warning("wrong signature, ignored", key=asked[answer].hex(), reason=str(error))
     if any(len(signatures) < least for signatures, least in zip(found, missing, strict=True)):
         raise TooFewSignatures("signatures", min(map(len, found)), f"{max(missing)} of others; {'; '.join(said)}")
     own = session.sign(prepared.raw, prepared.signature)

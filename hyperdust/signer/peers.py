@@ -143,6 +143,7 @@ class SignerService(SignersServicer):  # type: ignore[misc]  # generated
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._said = ""
 
     def Greet(self, request: messages.Greeting, _context: Any) -> messages.Presence:  # noqa: N802  # gRPC's name
         """Who is here."""
@@ -170,7 +171,9 @@ class SignerService(SignersServicer):  # type: ignore[misc]  # generated
         try:
             signatures = self._session.sign(request.proposal, request.signature)
         except HyperdustError as error:
-            log.warning("refused to sign", rule=type(error).__name__, reason=str(error)[:_TEXT])
+            if (reason := str(error)[:_TEXT]) != self._said:  # a leader asks again and again
+                self._said = reason
+                log.warning("refused to sign", reason=reason)
             return messages.Answer(key=key, rule=type(error).__name__, text=str(error)[:_TEXT])
         return messages.Answer(key=key, signatures=signatures)
 

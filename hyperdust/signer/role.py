@@ -207,7 +207,7 @@ class Signer:
         due = max(one.height for one in versions) + self.session.sources.limits.bump_blocks
         if tip < due:
             return
-        reachable = self._turn(head, due, tip)
+        reachable = self._turn(head, tip)
         if reachable is None:
             return
         before = Proposal.decode(bytes.fromhex(best.proposal), self.session.sources.rules)
@@ -235,7 +235,7 @@ class Signer:
             self._due = vault, max(tip, least)
         if tip < self._due[1]:
             return
-        reachable = self._turn(head, self._due[1], tip)
+        reachable = self._turn(head, tip)
         if reachable is None:
             return
         try:
@@ -246,7 +246,7 @@ class Signer:
             return
         self._lead(prepared, reachable, tip)
 
-    def _turn(self, head: PegState, due: int, tip: int) -> Reachable | None:
+    def _turn(self, head: PegState, tip: int) -> Reachable | None:
         """Those who answer, if it is this signer's turn: another's with every Bitcoin block that passes."""
         own, keys = self.session.key.public, head.custody.signers.keys
         if own not in keys:
@@ -259,7 +259,7 @@ class Signer:
             self._say("signers", f"{len(present)} of {len(keys)} answer, {head.custody.signers.threshold} are needed")
             return None
         self._say("signers", "")
-        return reachable if present[(tip - due) % len(present)] == own else None
+        return reachable if present[tip % len(present)] == own else None
 
     def _reopen(self, tip: int) -> Prepared | None:
         """The round that somebody may have signed already: another would be refused for a while."""
