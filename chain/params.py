@@ -27,6 +27,8 @@ class FinalityParams:
     threshold_numerator: int = 2
     """Share of the window that justifies a link."""
     threshold_denominator: int = 3
+    anchor_depth_blocks: int = 6
+    """Confirmations of an anchor that make its block `finalized` in JSON-RPC."""
     genesis_validators: tuple[bytes, ...] = ()
     """Addresses that fill the window at and below genesis, in turn."""
 

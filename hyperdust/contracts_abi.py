@@ -10,7 +10,7 @@ from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError, EncodingError
 
 from chain.errors import Malformed, NodeFault
-from chain.params import AGENT_FACTORY, BONDS, COURT, DUST, GRAPH_REGISTRY, JOB_MARKET, SCHEDULER
+from chain.params import AGENT_FACTORY, BONDS, BRIDGE, COURT, DUST, GRAPH_REGISTRY, JOB_MARKET, SCHEDULER
 
 ADDRESSES: Final[Mapping[str, bytes]] = {
     "GraphRegistry": GRAPH_REGISTRY,
@@ -18,6 +18,7 @@ ADDRESSES: Final[Mapping[str, bytes]] = {
     "JobMarket": JOB_MARKET,
     "Dust": DUST,
     "Court": COURT,
+    "Bridge": BRIDGE,
     "AgentFactory": AGENT_FACTORY,
     "Scheduler": SCHEDULER,
 }

@@ -22,6 +22,7 @@ from hyperdust.node.genesis import Network, build_genesis, load_network
 from hyperdust.node.importer import Importer
 from hyperdust.node.mempool import Mempool
 from hyperdust.node.metrics import MetricsServer
+from hyperdust.node.peg import Peg, open_peg
 from hyperdust.node.rpc.backend import ForeignChain
 from hyperdust.node.rpc.server import NodeParts, serve_rpc
 from hyperdust.node.store import Store, StoreFault, open_store
@@ -50,6 +51,8 @@ class Node:
     """None: this chain has nothing to do with Bitcoin here."""
     follower: Follower | None
     """None: no bitcoind is configured."""
+    peg: Peg | None
+    """None: the network has no peg, or the node no Bitcoin."""
 
     @property
     def params(self) -> ChainParams:
@@ -79,10 +82,20 @@ def open_node(config: NodeConfig) -> Iterator[Node]:
         bitcoin, follower = open_bitcoin(config, network.params, store)
         importer = Importer(store, network.params, bitcoin=bitcoin)
         mempool = Mempool(network.params, store)
-        builder = Builder(network.params, store, mempool, block_time_s=config.block_time_s, bitcoin=bitcoin)
+        peg = open_peg(network.params, store, bitcoin)
+        builder = Builder(
+            network.params,
+            store,
+            mempool,
+            block_time_s=config.block_time_s,
+            bitcoin=bitcoin,
+            evidence=None if peg is None else peg.evidence,
+        )
         importer.subscribe(mempool.on_imported)
+        if peg is not None:
+            importer.subscribe(peg.on_imported)
         votes = Votes(network.params, store, importer)
-        yield Node(config, network, store, importer, mempool, builder, votes, bitcoin, follower)
+        yield Node(config, network, store, importer, mempool, builder, votes, bitcoin, follower, peg)
     finally:
         store.close()
 
@@ -130,6 +143,7 @@ class _ForeignNode:
     builder: ForeignBuilder
     bitcoin: None = None
     votes: None = None
+    peg: None = None
 
 
 async def _run_foreign(config: NodeConfig, chain: Path) -> None:

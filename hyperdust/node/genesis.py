@@ -67,6 +67,7 @@ class _Finality(BaseModel):
             committee_blocks=self.committee_blocks,
             threshold_numerator=self.threshold_numerator,
             threshold_denominator=self.threshold_denominator,
+            anchor_depth_blocks=self.anchor_depth_blocks,
             genesis_validators=tuple(_bytes(validator) for validator in self.genesis_validators),
         )
 

@@ -20,6 +20,7 @@ from hyperdust.node.foreign_pool import ForeignBuilder
 from hyperdust.node.foreign_rules import ForeignRules
 from hyperdust.node.importer import Listener
 from hyperdust.node.mempool import Mempool
+from hyperdust.node.peg import Peg
 from hyperdust.node.rpc.blocks import BlockReader, FullBlock, require_hash, resolve_hash, resolve_number
 from hyperdust.node.rpc.errors import LimitExceeded, ServerError, TimedOut
 from hyperdust.node.rpc.feeds import Cursor, PendingFeed
@@ -91,6 +92,8 @@ class Backend:
     """Who settles checkpoints; an imported chain has nobody."""
     bitcoin: BitcoinChain | None = None
     """None: a node without Bitcoin."""
+    peg: Peg | None = None
+    """None: no Bitcoin, or a network without a peg."""
     limits: Limits = field(default_factory=Limits)
     blocks: BlockReader = field(default_factory=BlockReader)
     pending: PendingFeed = field(default_factory=PendingFeed)
@@ -101,7 +104,7 @@ class Backend:
         """The chain's."""
         if self.foreign is not None:
             return self.foreign.rules
-        return OwnRules(self.params, self.bitcoin)
+        return OwnRules(self.params, self.bitcoin, None if self.peg is None else self.peg.anchors)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,9 @@
 
 from typing import Any, Final
 
-from bridge.errors import HeaderUnknown
-from bridge.work import show_hash
 from chain.blocks import Block
 from consensus.certificate import decode_certificate
 from hyperdust.contracts_abi import load_abi
-from hyperdust.node.bitcoin import BitcoinChain
 from hyperdust.node.contracts import State, view
 from hyperdust.node.rpc import shapes
 from hyperdust.node.rpc.backend import Request
@@ -176,51 +173,6 @@ def get_credit(request: Request, account: Address) -> Json:
     """MACs of final jobs that an account holds, has spent, and let lapse."""
     held, spent, lapsed = view(request.state(LATEST), request.backend.params, "Dust", "credit_of", account)
     return {"held": held, "spent": spent, "lapsed": lapsed}
-
-
-def peg_status(request: Request) -> Json | None:
-    """Bitcoin as the node sees it, the head's origin, and whether the peg is frozen; null without Bitcoin."""
-    bitcoin = request.backend.bitcoin
-    if bitcoin is None:
-        return None
-    frozen = bitcoin.frozen
-    return {
-        "bitcoin": {
-            "network": bitcoin.params.name,
-            "state": bitcoin.state.value,
-            "reason": bitcoin.reason or None,
-            "height": bitcoin.height,
-            "tip": show_hash(bitcoin.tip),
-        },
-        "origin": _origin(bitcoin, request.snapshot.head.header.parent_beacon_block_root),
-        "origin_depth_blocks": request.backend.params.origin_depth_blocks,
-        "frozen": frozen is not None,
-        "frozen_reason": None if frozen is None else str(frozen),
-    }
-
-
-def _origin(bitcoin: BitcoinChain, origin: bytes) -> Json | None:
-    """Hashes of Bitcoin as bitcoind writes them; height null and no confirmations where it is on no known branch."""
-    if origin == _NO_HASH:
-        return None
-    try:
-        height = bitcoin.height_of(origin)
-    except HeaderUnknown:
-        return {"height": None, "hash": show_hash(origin), "confirmations": 0}
-    return {"height": height, "hash": show_hash(origin), "confirmations": bitcoin.confirmations(origin)}
-
-
-def get_deposit(_request: Request, _outpoint: str) -> None:
-    """Null until the bridge is built."""
-
-
-def get_withdrawal(_request: Request, _identifier: str) -> None:
-    """Null until the bridge is built."""
-
-
-def get_anchors(_request: Request, _first: BlockReference, _last: BlockReference) -> list[Json]:
-    """Empty until anchors are built."""
-    return []
 
 
 def get_dispute(request: Request, job: int) -> Json | None:

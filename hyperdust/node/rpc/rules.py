@@ -12,7 +12,7 @@ from chain.params import ChainParams
 from consensus import validation
 from consensus.headers import compute_base_fee
 from consensus.rewards import opening_call
-from hyperdust.node.settled import SettledBlocks
+from hyperdust.node.settled import Anchors, SettledBlocks
 from hyperdust.node.store import ChainSnapshot
 from precompiles.registry import precompiles_for
 
@@ -72,6 +72,8 @@ class OwnRules:
     params: ChainParams
     bitcoin: BitcoinView | None = None
     """None: a node without Bitcoin."""
+    anchors: Anchors | None = None
+    """None: nothing is anchored here."""
 
     def precompiles_of(self, header: Header) -> Sequence[Precompile]:
         """Native calls."""
@@ -137,9 +139,9 @@ class OwnRules:
         return []
 
     def safe_hash(self, snapshot: ChainSnapshot) -> bytes:
-        """The last justified checkpoint, while nothing is anchored on Bitcoin."""
-        return SettledBlocks(snapshot).safe().hash
+        """The last block with an anchor on Bitcoin; while there is none, the last justified checkpoint."""
+        return SettledBlocks(snapshot, self.anchors).safe().hash
 
     def final_hash(self, snapshot: ChainSnapshot) -> bytes:
-        """The last final checkpoint, while nothing is anchored on Bitcoin."""
-        return SettledBlocks(snapshot).finalized().hash
+        """The last block with a deep anchor on Bitcoin; while there is none, the last final checkpoint."""
+        return SettledBlocks(snapshot, self.anchors).finalized().hash

@@ -30,6 +30,7 @@ from hyperdust.node.bitcoin import BitcoinChain
 from hyperdust.node.config import NodeConfig
 from hyperdust.node.importer import Imported
 from hyperdust.node.mempool import Mempool
+from hyperdust.node.peg import Peg
 from hyperdust.node.rpc.backend import Backend, ForeignChain, HeadSource, PendingSource, Subscriptions
 from hyperdust.node.rpc.dispatcher import Dispatcher, encode_failure, encode_notification
 from hyperdust.node.rpc.errors import LimitExceeded, TimedOut
@@ -64,6 +65,8 @@ class NodeParts(Protocol):
     def bitcoin(self) -> BitcoinChain | None: ...  # noqa: D102
     @property
     def votes(self) -> Votes | None: ...  # noqa: D102
+    @property
+    def peg(self) -> Peg | None: ...  # noqa: D102
 
 
 class PortTaken(NodeFault):
@@ -90,6 +93,7 @@ async def serve_rpc(
         foreign=foreign,
         bitcoin=node.bitcoin,
         votes=node.votes,
+        peg=node.peg,
     )
     ports = (("JSON-RPC", "--rpc-port", node.config.rpc_port), ("WebSocket", "--ws-port", node.config.ws_port))
     descriptors = [_listen(node.config.host, port, what, option) for what, option, port in ports]

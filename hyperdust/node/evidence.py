@@ -1,0 +1,220 @@
+"""Evidence that waits for a block: what anyone has shown of vault transactions and of whose deposits they swept.
+
+Node data, kept over restarts (records `Ke` and an id). Taken in is what Bitcoin's best chain holds already, however
+shallow, and what continues the list of vault transactions; a block carries it once the origin lies above it.
+"""
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from bridge.deposits import Claim, Evidence, Outpoint, ProvenTransaction, check_evidence, check_on_branch
+from bridge.errors import HeaderUnknown
+from bridge.peg_errors import NoVaultTransaction, SweepNotOnBranch, UnknownSweep
+from bridge.peg_repair import follow_origin
+from bridge.peg_state import PegState, SweepStatus
+from bridge.vault_reading import read_vault_transaction
+from bridge.view import BitcoinView
+from chain.blocks import MAX_EVIDENCE_BYTES, MAX_EVIDENCE_ITEMS
+from chain.errors import Invalid, NotYet
+from chain.hashing import keccak256
+from chain.params import ChainParams
+from consensus.evidence import Item, apply_evidence, decode_evidence_item
+from consensus.peg import PegParent, load_peg, take_in
+from consensus.peg_terms import rules_of
+from hyperdust.node.store import Store, StoreFault
+
+log = structlog.get_logger()
+
+MAX_ITEMS: Final = 256
+MAX_BYTES: Final = 8 * 1024 * 1024
+_RECORD: Final = b"Ke"
+
+
+class EvidencePoolFull(NotYet):
+    """As much evidence waits as this node keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """One item of evidence."""
+
+    id: bytes
+    """keccak256 of the encoding."""
+    raw: bytes
+    item: Item
+    txid: bytes
+    """Of the vault transaction; empty for a claim."""
+
+
+class EvidencePool:
+    """Bounded; safe to use from any thread."""
+
+    def __init__(self, params: ChainParams, store: Store, bitcoin: BitcoinView) -> None:
+        """Read what the database holds.
+
+        Raises:
+            StoreFault: it holds something else.
+        """
+        self._rules = rules_of(params)
+        self._store = store
+        self._bitcoin = bitcoin
+        self._lock = threading.Lock()
+        self._items: dict[bytes, Pooled] = {}
+        for _, raw in store.load_records(_RECORD):
+            try:
+                item = decode_evidence_item(raw, self._rules)
+            except Invalid as error:
+                raise StoreFault(
+                    f"the evidence in the database is damaged ({error}); delete the data folder"
+                ) from error
+            self._keep(raw, item)
+
+    @property
+    def items(self) -> tuple[Pooled, ...]:
+        """All that waits, and what was applied of late, in the order of arrival."""
+        with self._lock:
+            return tuple(self._items.values())
+
+    def add(self, raw: bytes) -> bytes:
+        """Take one item in, in the encoding of block bodies (`consensus.evidence`); its id.
+
+        Raises:
+            Invalid, NotYet: by the rule that it breaks as this node sees Bitcoin and the head's peg.
+            EvidencePoolFull: later again.
+        """
+        identifier = keccak256(raw)
+        with self._lock:
+            if identifier in self._items:
+                return identifier
+        item = decode_evidence_item(raw, self._rules)
+        view = self._store.latest
+        state = load_peg(view.state_at(view.head.hash).read_many)
+        self._check(item, state)
+        with self._lock:
+            self._make_room(len(raw), state)
+            self._keep(raw, item)
+            self._store.write_records({_RECORD + identifier: raw})
+        log.info("evidence", id="0x" + identifier.hex(), size=len(raw), kind=type(item).__name__)
+        return identifier
+
+    def _keep(self, raw: bytes, item: Item) -> None:
+        identifier = keccak256(raw)
+        txid = item.transaction.txid if isinstance(item, Evidence) else b""
+        self._items[identifier] = Pooled(identifier, raw, item, txid)
+
+    def choose(self, parent: PegParent, origin: bytes) -> tuple[bytes, ...]:
+        """As `EvidenceSource`: vault transactions in their order, then claims; what repairs a frozen peg as a whole."""
+        waiting = [one for one in self.items if self._lies_below(one.item, origin)]
+        if not waiting:
+            return ()
+        try:
+            start = follow_origin(take_in(parent, self._rules), self._bitcoin, origin, self._rules)
+        except HeaderUnknown:
+            return ()
+        transactions = order_chain([one for one in waiting if isinstance(one.item, Evidence)])
+        claims = [one for one in waiting if isinstance(one.item, Claim)]
+        state, chosen = self._extend(start, [*transactions, *claims], origin)
+        if state.frozen is not None:
+            tail = self._find_repair(state, transactions, origin)
+            if tail:
+                state = apply_evidence(state, [one.raw for one in tail], self._bitcoin, origin, self._rules)
+                # What repairs the peg takes all vault transactions that follow it: claims wait for the next block.
+                chosen = [*chosen, *tail]
+        return tuple(one.raw for one in chosen)
+
+    def _extend(self, state: PegState, ordered: Iterable[Pooled], origin: bytes) -> tuple[PegState, list[Pooled]]:
+        chosen: list[Pooled] = []
+        left = MAX_EVIDENCE_BYTES
+        for one in ordered:
+            if len(one.raw) > left or len(chosen) == MAX_EVIDENCE_ITEMS:
+                continue
+            try:
+                state = apply_evidence(state, (one.raw,), self._bitcoin, origin, self._rules)
+            except Invalid:
+                continue
+            chosen.append(one)
+            left -= len(one.raw)
+        return state, chosen
+
+    def _find_repair(self, state: PegState, ordered: list[Pooled], origin: bytes) -> list[Pooled]:
+        """Vault transactions that together thaw a frozen peg: the longest row of them that does."""
+        for start in range(len(ordered)):
+            for end in range(len(ordered), start, -1):
+                row = ordered[start:end]
+                if sum(len(one.raw) for one in row) > MAX_EVIDENCE_BYTES or len(row) > MAX_EVIDENCE_ITEMS:
+                    continue
+                try:
+                    apply_evidence(state, [one.raw for one in row], self._bitcoin, origin, self._rules)
+                except Invalid:
+                    continue
+                return row
+        return []
+
+    def _lies_below(self, item: Item, origin: bytes) -> bool:
+        if isinstance(item, Claim):
+            return True
+        try:
+            check_on_branch(item.block_hash, self._bitcoin, origin)
+        except SweepNotOnBranch:
+            return False
+        return True
+
+    def _check(self, item: Item, state: PegState) -> None:
+        if isinstance(item, Claim):
+            if item.outpoint not in _unclaimed(state):
+                raise UnknownSweep("outpoint", str(item.outpoint), "one that a vault transaction took in unclaimed")
+            return
+        tip = self._bitcoin.hash_at(self._bitcoin.height)
+        self._check_continues(state, check_evidence(item, self._bitcoin, tip, self._rules))
+
+    def _check_continues(self, state: PegState, proven: ProvenTransaction) -> None:
+        """Only what the signers made gets in: it spends a vault output that is known, or could be the first."""
+        txids = {record.coin.txid for record in state.records} | {one.txid for one in self.items}
+        if state.base is not None:
+            txids.add(state.base.txid)
+        spent = {Outpoint(place.txid, place.index) for place in proven.transaction.inputs}
+        if proven.txid in txids or any(Outpoint(txid, 0) in spent for txid in txids):
+            return
+        if state.vault is not None:
+            raise NoVaultTransaction("inputs", str(min(spent)), "a vault output that is known")
+        read_vault_transaction(state, proven, self._rules)
+
+    def _make_room(self, size: int, state: PegState) -> None:
+        """Drop what was applied longest ago, then refuse."""
+        applied = {(record.coin.txid, record.block_hash) for record in state.records}
+        waiting = _unclaimed(state)
+        held = sum(len(one.raw) for one in self._items.values())
+        for one in list(self._items.values()):
+            if len(self._items) < MAX_ITEMS and held + size <= MAX_BYTES:
+                return
+            item = one.item
+            if item.outpoint not in waiting if isinstance(item, Claim) else (one.txid, item.block_hash) in applied:
+                del self._items[one.id]
+                held -= len(one.raw)
+                self._store.write_records({_RECORD + one.id: None})
+        if len(self._items) >= MAX_ITEMS or held + size > MAX_BYTES:
+            raise EvidencePoolFull(f"{len(self._items)} items, {held} bytes of evidence wait")
+
+
+def order_chain(pooled: Iterable[Pooled]) -> list[Pooled]:
+    """Vault transactions so that each follows the one whose output it spends."""
+    left, placed = sorted(pooled, key=lambda one: one.id), list[Pooled]()
+    while left:
+        waiting = {one.txid for one in left}
+        ready = [one for one in left if _parent(one) not in waiting]
+        placed += ready
+        left = [one for one in left if one not in ready]
+    return placed
+
+
+def _parent(one: Pooled) -> bytes:
+    return one.item.transaction.inputs[0].txid if isinstance(one.item, Evidence) else b""
+
+
+def _unclaimed(state: PegState) -> set[Outpoint]:
+    sweeps = (sweep for record in state.records for sweep in record.sweeps)
+    return {one.outpoint for one in sweeps if one.status is SweepStatus.UNCLAIMED}
