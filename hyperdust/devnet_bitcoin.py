@@ -10,6 +10,7 @@ from typing import Final
 
 from chain.errors import HyperdustError, NodeFault
 from hyperdust.bitcoind import Bitcoind, Login, NoBitcoind, locate_bitcoind, regtest_command, write_regtest_config
+from hyperdust.bridging.access import leave_link
 from hyperdust.devnet_folder import DevnetError
 from hyperdust.supervisor import Role
 
@@ -54,7 +55,7 @@ class DevnetBitcoin:
             subprocess.run([str(program), "--version"], capture_output=True, check=True, timeout=_TIMEOUT_S)
         except (NoBitcoind, OSError, subprocess.SubprocessError) as error:
             raise DevnetError(f"{error}\n  or go on without Bitcoin: hyperdust devnet --no-bitcoin") from error
-        write_regtest_config(self.datadir, *self._ports, self.login)
+        leave_link(self._ports[0], write_regtest_config(self.datadir, *self._ports, self.login))
         command = ("sh", "-c", _WATCHED, "bitcoind", *regtest_command(program, self.datadir))
         return Role("bitcoind", "bitcoind", command, {}, self._log, stage="node")
 

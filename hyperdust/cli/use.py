@@ -1,7 +1,6 @@
-"""Commands that ask a node: job, wallet, bridge, status; and doctor, which looks at this machine."""
+"""Commands that ask a node: job, wallet, status; and doctor, which looks at this machine."""
 # ruff: noqa: PLC0415  # heavy modules load inside commands, so that --help answers at once
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -20,9 +19,6 @@ from hyperdust.cli.options import (
     group,
     read_password,
 )
-
-_NO_BITCOIN = 3
-"""Exit code of the bridge's commands where the network has no Bitcoin."""
 
 
 class Wait(StrEnum):
@@ -44,11 +40,6 @@ def add_to(app: typer.Typer) -> None:
     wallet.command("send")(wallet_send)
     wallet.command("balance")(wallet_balance)
     app.add_typer(wallet, name="wallet")
-
-    bridge = group("Bitcoin in and out; not built on any network yet.")
-    for name in ("deposit", "withdraw", "status", "audit"):
-        bridge.command(name, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(no_bridge)
-    app.add_typer(bridge, name="bridge")
 
     app.command()(status)
     app.command()(doctor)
@@ -218,21 +209,6 @@ def wallet_balance(
         f"{row['address']}  {show_btc(row['btc_wei'])}  {show_btc(row['dust']).replace('BTC', 'DUST')}" for row in rows
     )
     emit(rows, as_json=as_json, text=lines)
-
-
-def no_bridge(context: typer.Context, as_json: Json = False) -> None:
-    """Say why there is nothing to do.
-
-    Example:
-      hyperdust bridge audit --json
-    """
-    del context, as_json
-    print(
-        "error: this network has no Bitcoin bridge yet; BTC on it comes from its genesis file. "
-        "See `hyperdust wallet balance`",
-        file=sys.stderr,
-    )
-    raise typer.Exit(_NO_BITCOIN)
 
 
 def status(rpc: Rpc = DEFAULT_RPC, as_json: Json = False) -> None:

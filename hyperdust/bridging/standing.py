@@ -1,0 +1,206 @@
+"""Where a deposit or a withdrawal stands, and whether the vault covers all that is owed: facts in, one value out.
+
+Every state has its k of N, why it waits, and about how long. What nobody can see yet is null, never guessed.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from bridge.deposits import Outpoint
+from bridge.peg_state import Sweep, SweepStatus, VaultRecord
+from bridge.scripts import vault_output
+from hyperdust.bridging.terms import Terms
+
+BLOCK_S: Final = 600
+"""Bitcoin's spacing."""
+
+
+class DepositState(StrEnum):
+    """How far a deposit is."""
+
+    UNPAID = "unpaid"
+    CONFIRMING = "confirming"
+    """On Bitcoin, not deep enough for the signers yet."""
+    WAITING = "waiting for the sweep"
+    SWEEPING = "sweeping"
+    """A vault transaction has taken it in, and is not deep enough yet."""
+    CREDITED = "credited"
+    SPENT = "spent"
+    """Taken back by its owner, or swept: by whom, nobody here can see yet."""
+
+
+class WithdrawalState(StrEnum):
+    """How far a withdrawal is."""
+
+    QUEUED = "queued"
+    PAYING = "paying"
+    """A vault transaction pays it, and is not deep enough yet."""
+    PAID = "paid"
+    GIVEN_UP = "given up"
+    """Asked back; the refund waits until a payout has become impossible."""
+    REFUNDED = "refunded"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where something stands."""
+
+    kind: str
+    """deposit or withdrawal."""
+    id: str
+    state: DepositState | WithdrawalState
+    sats: int | None
+    """Paid in, or burned."""
+    fee_sats: int | None
+    """What goes to Bitcoin's fee, or most of it; null until that is known."""
+    confirmations: int
+    """Of what it waits for: deposit, sweep or payout."""
+    required: int | None
+    reason: str | None
+    """Why it waits; null at the end."""
+    expected_s: int | None
+    """About how long; null where nobody can say."""
+    txid: str | None = None
+    """Of the sweep or the payout."""
+    to: str | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.state in {DepositState.CREDITED, WithdrawalState.PAID, WithdrawalState.REFUNDED}
+
+    def as_json(self) -> dict[str, Any]:
+        """As `bridge status --json` prints it."""
+        return {
+            "kind": self.kind,
+            "id": self.id,
+            "state": self.state.value,
+            "done": self.is_done,
+            "sats": self.sats,
+            "fee_sats": self.fee_sats,
+            "confirmations": self.confirmations,
+            "required": self.required,
+            "reason": self.reason,
+            "expected_s": self.expected_s,
+            "txid": self.txid,
+            "to": self.to,
+        }
+
+    def summary(self) -> str:
+        """One line for people."""
+        depth = "" if self.required is None or self.is_done else f", {self.confirmations}/{self.required} confirmations"
+        why = "" if self.reason is None else f": {self.reason}"
+        soon = "" if self.expected_s is None else f"; about {_duration(self.expected_s)}"
+        return f"{self.kind} {self.id} is {self.state.value}{depth}{why}{soon}"
+
+
+def _duration(seconds: int) -> str:
+    if seconds < 120:
+        return f"{seconds} s"
+    return f"{seconds // 60} min" if seconds < 7_200 else f"{seconds / 3_600:.1f} h"
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Whether the vault covers what is owed."""
+
+    vault_sats: int
+    """By the book: proven, below the origin."""
+    unswept_sats: int
+    """At announced deposit addresses, still their owners'; 0 where no bitcoind was asked."""
+    supply_sats: int
+    """BTC on L2, rounded up, less `genesis_sats`: below 0 where more than was bridged in is burned or withdrawn."""
+    genesis_sats: int
+    """A development network's coins, backed by nothing; 0 on the main network."""
+    uncredited_sats: int
+    """Swept and not yet credited: owed to the depositors."""
+    queued_sats: int
+    """Withdrawals burned and not yet paid, with their maximum fees."""
+    surplus_sats: int
+    frozen: str | None
+    vault_outpoint: str | None
+    seen_on_bitcoin: bool | None
+    """Whether a bitcoind of your own has that output, unspent; null: not asked."""
+
+    @property
+    def ok(self) -> bool:
+        """The vault covers everything, runs, and is there."""
+        return self.surplus_sats >= 0 and self.frozen is None and self.seen_on_bitcoin is not False
+
+    def as_json(self) -> dict[str, Any]:
+        """As `bridge audit --json` prints it."""
+        return {
+            "vault_sats": self.vault_sats,
+            "unswept_sats": self.unswept_sats,
+            "supply_sats": self.supply_sats,
+            "ok": self.ok,
+            "genesis_sats": self.genesis_sats,
+            "uncredited_sats": self.uncredited_sats,
+            "queued_sats": self.queued_sats,
+            "surplus_sats": self.surplus_sats,
+            "frozen": self.frozen,
+            "vault": self.vault_outpoint,
+            "seen_on_bitcoin": self.seen_on_bitcoin,
+        }
+
+
+def find_sweep(terms: Terms, outpoint: Outpoint) -> tuple[VaultRecord, Sweep] | None:
+    """The vault transaction that took a deposit in, as the chain has it proven."""
+    for record in terms.state.records:
+        for sweep in record.sweeps:
+            if sweep.outpoint == outpoint:
+                return record, sweep
+    return None
+
+
+def standing_of_sweep(terms: Terms, record: VaultRecord, sweep: Sweep, block_s: int | None) -> Standing:
+    """A deposit whose sweep the chain knows."""
+    required = terms.rules.depth_of(sweep.sats) + 1
+    got = max(0, terms.height - record.coin.height + 1)
+    credited = sweep.status is SweepStatus.CREDITED
+    reason = None
+    if not credited:
+        reason = f"the sweep has to lie {required - 1} blocks deep"
+        if sweep.status is SweepStatus.UNCLAIMED:
+            reason = "nobody has shown the chain whose deposit it is; announce it again with `bridge status`"
+        if terms.frozen is not None:
+            reason = f"the peg is frozen ({terms.frozen})"
+    return Standing(
+        "deposit",
+        str(sweep.outpoint),
+        DepositState.CREDITED if credited else DepositState.SWEEPING,
+        sweep.sats,
+        sweep.sats - sweep.worth,
+        got,
+        required,
+        reason,
+        None if credited or block_s is None else max(0, required - got) * block_s,
+        record.coin.txid[::-1].hex(),
+        "0x" + sweep.address.hex() if any(sweep.address) else None,
+    )
+
+
+def audit(terms: Terms, *, seen_on_bitcoin: bool | None, unswept_sats: int) -> Audit:
+    """The vault's book against all that is owed."""
+    state = terms.state
+    swept = sum(sweep.owed for record in state.records for sweep in record.sweeps)
+    queued = sum(one.value for one in state.queue)
+    vault = state.vault
+    return Audit(
+        state.vault_sats,
+        unswept_sats,
+        state.supply_sats - state.genesis_sats,
+        state.genesis_sats,
+        swept,
+        queued,
+        state.surplus_sats,
+        terms.frozen,
+        None if vault is None else str(Outpoint(vault.txid, 0)),
+        seen_on_bitcoin,
+    )
+
+
+def vault_script(terms: Terms) -> bytes:
+    """What the vault output has to pay to."""
+    return vault_output(terms.state.custody, terms.rules).script
