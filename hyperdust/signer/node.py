@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from bridge.anchors import AnchoredFacts
 from bridge.peg_codec import decode_state
 from bridge.peg_errors import StateMalformed
 from bridge.scripts import Binding
@@ -43,9 +44,24 @@ class RpcNode:
         """The block at a height."""
         return self._block(hex(number))
 
-    def load_state_root(self, number: int) -> bytes:
-        """Of the block at a height."""
-        return _bytes(self._raw_block(hex(number))["stateRoot"])
+    def load_facts(self, number: int, previous: bytes) -> AnchoredFacts:
+        """What an anchor of a block commits to.
+
+        Raises:
+            SourceFault: the node cannot tell.
+        """
+        raw = self._call("hyperdust_getAnchorFacts", hex(number), "0x" + previous.hex())
+        try:
+            return AnchoredFacts(
+                _bytes(raw["blockHash"]),
+                _bytes(raw["stateRoot"]),
+                _bytes(raw["pegOutRoot"]),
+                _bytes(raw["workRoot"]),
+                _number(raw["vaultSats"]),
+                _bytes(raw["previous"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise SourceFault(f"hyperdust_getAnchorFacts: {error!r}") from error
 
     def load_final(self) -> Place:
         """What votes made final."""
@@ -79,14 +95,10 @@ class RpcNode:
         self._call("hyperdust_submitEvidence", "0x" + raw.hex())
 
     def _block(self, block: str) -> Place:
-        raw = self._raw_block(block)
-        return Place(_number(raw["number"]), _bytes(raw["hash"]))
-
-    def _raw_block(self, block: str) -> Any:
         found = self._call("eth_getBlockByNumber", block, False)
         if found is None:
             raise SourceFault(f"the node has no block {block}")
-        return found
+        return Place(_number(found["number"]), _bytes(found["hash"]))
 
     def _call(self, method: str, *params: object) -> Any:
         try:

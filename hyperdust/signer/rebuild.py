@@ -7,7 +7,7 @@ leader's: they follow from the state, as `plan_round` takes them.
 from dataclasses import dataclass, replace
 from typing import Final
 
-from bridge.anchors import Anchor, AnchoredFacts
+from bridge.anchors import Anchor
 from bridge.deposits import Outpoint, Spent
 from bridge.peg import compute_peg_out_root
 from bridge.peg_state import PegState, VaultCoin
@@ -24,6 +24,7 @@ from hyperdust.signer.errors import (
     HeightUnlikely,
     RateTooHigh,
     RoundDiffers,
+    SourceFault,
     StateNotFinal,
     StateNotMine,
     VaultNotDeep,
@@ -33,8 +34,6 @@ from hyperdust.signer.errors import (
 from hyperdust.signer.proposal import Proposal, Sweep
 from hyperdust.signer.sources import Bitcoin, Node, Place
 
-NO_WORK_ROOT: Final = bytes(32)
-"""Work and votes have no root of their own yet: the anchor commits to none."""
 _OLD_HEIGHTS: Final = 144
 """A replacement keeps the height of the round that it replaces: so long it may wait."""
 _RATE_MARGIN: Final = 3
@@ -251,14 +250,24 @@ def load_deposit(sweep: Sweep, sources: Sources) -> Deposit:
 
 
 def make_anchor(state: PegState, place: Place, height: int, sources: Sources) -> Anchor | None:
-    """The anchor of a final block: 80 bytes that follow from its state; None where the last one named it already."""
+    """The anchor of a final block: 80 bytes that follow from it; None where the last one named it already.
+
+    Raises:
+        SourceFault: this signer's node contradicts itself.
+    """
     vault = state.vault
     if vault is None or place.number <= vault.anchor_height:
         return None
-    root = sources.node.load_state_root(place.number)
-    facts = AnchoredFacts(
-        place.hash, root, compute_peg_out_root(state), NO_WORK_ROOT, state.vault_sats, vault.anchor_id
+    facts = sources.node.load_facts(place.number, vault.anchor_id)
+    expected = replace(
+        facts,
+        block_hash=place.hash,
+        peg_out_root=compute_peg_out_root(state),
+        vault_sats=state.vault_sats,
+        previous=vault.anchor_id,
     )
+    if facts != expected:
+        raise SourceFault(f"the node's facts of block {place.number} are not those of its own peg state")
     return Anchor(state.custody_at(height, sources.rules).epoch, place.number, facts.commitment)
 
 

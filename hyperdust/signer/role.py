@@ -1,5 +1,6 @@
 """The signer's loop: follow the vault, hand evidence in, lead a round when it is this signer's turn."""
 
+import logging
 import signal
 import threading
 import time
@@ -144,13 +145,9 @@ class Signer:
     # --- what Bitcoin has
 
     def _hand_in(self, head: PegState, found: Sequence[Found]) -> None:
-        """Evidence of all that lies deep and is not in the state."""
-        sources = self.session.sources
-        tip, now = sources.bitcoin.load_height(), time.monotonic()
+        """Evidence of all that is mined and not in the state: nodes keep it until it lies deep, and see its anchor."""
+        sources, now = self.session.sources, time.monotonic()
         for one in found:
-            self._say(f"mined {one.txid[::-1].hex()}", f"in block {one.mined.height}")
-            if tip - one.mined.height < sources.rules.origin_depth:
-                return
             name = one.txid, one.mined.block_hash
             if now < self._handed_in.get(name, 0.0):
                 continue
@@ -162,7 +159,8 @@ class Signer:
             except SourceFault as error:
                 self._say("evidence", str(error))
                 return
-            log.info("evidence handed in", txid=one.txid[::-1].hex(), claims=len(evidence.claims))
+            text = f"block {one.mined.height}, {len(evidence.claims)} claims"
+            self._say(f"evidence of {one.txid[::-1].hex()} handed in", text)
 
     def _claim(self, head: PegState) -> None:
         """Whose the swept coins were that came without a claim, where this signer knows."""
@@ -317,7 +315,7 @@ class Signer:
             return
         self._said[what] = text
         if text:
-            log.warning(what, reason=text)
+            log.log(logging.INFO if what.startswith("evidence of") else logging.WARNING, what, reason=text)
 
 
 def _wait_for_sources(node: RpcNode, bitcoin: BitcoindSource, network: str, stop: threading.Event) -> bytes | None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from bridge.anchors import AnchoredFacts
 from bridge.deposits import Outpoint
 from bridge.peg_state import PegState
 from bridge.scripts import Binding
@@ -62,8 +63,8 @@ class Node(Protocol):
     def load_place(self, number: int) -> Place:
         """The block of the node's chain at a height."""
 
-    def load_state_root(self, number: int) -> bytes:
-        """Of the same block."""
+    def load_facts(self, number: int, previous: bytes) -> AnchoredFacts:
+        """What an anchor of that block commits to, after the anchor of an id."""
 
     def load_final(self) -> Place:
         """The last block that votes made final."""

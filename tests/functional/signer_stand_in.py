@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from bridge.header_chain import HeaderChain
 from bridge.params import REGTEST
-from bridge.peg import apply_credits, burn, make_genesis, queue_withdrawal
+from bridge.peg import apply_credits, burn, compute_peg_out_root, make_genesis, queue_withdrawal
 from bridge.peg_codec import encode_state
 from bridge.peg_repair import follow_origin
 from bridge.rules import WEI_PER_SAT
@@ -114,9 +114,17 @@ class StandIn:
                 number = named.get(params[0]) if params[0] in named else int(params[0], 16)
                 if number > head:
                     return None
-                block_hash, _ = self.place(number)
-                root = keccak256(block_hash)
-                return {"number": hex(number), "hash": "0x" + block_hash.hex(), "stateRoot": "0x" + root.hex()}
+                return {"number": hex(number), "hash": "0x" + self.place(number)[0].hex()}
+            if method == "hyperdust_getAnchorFacts":
+                number, state = int(params[0], 16), self.states[int(params[0], 16)]
+                return {
+                    "blockHash": "0x" + self.place(number)[0].hex(),
+                    "stateRoot": "0x" + bytes([1] * 32).hex(),
+                    "pegOutRoot": "0x" + compute_peg_out_root(state).hex(),
+                    "workRoot": "0x" + bytes([2] * 32).hex(),
+                    "vaultSats": state.vault_sats,
+                    "previous": params[1],
+                }
             if method == "hyperdust_finality":
                 return {"final": {"block": final, "hash": "0x" + self.place(final)[0].hex()}}
             if method == "hyperdust_getAnnouncedDeposits":
