@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from math import prod
 from typing import Any
 
 import numpy as np
 
+from pouw.compiler.aten_attention import attend, attention, masked, masked_fill, softmax, where
 from pouw.compiler.aten_views import permute, reshape, same, select, split, take_slice, transpose, unbind
 from pouw.compiler.program import Float
 from pouw.compiler.translation import Ids, Matrix, RowTable, Scores, Translation, float32
@@ -81,7 +81,8 @@ def activation(function: str) -> Callable[..., Matrix]:
 
 def affine(work: Translation, node: Any, x: Matrix, factor: Float, offset: Float) -> Matrix:
     """Return x * factor + offset, by column; in a linear layer it costs nothing."""
-    source = work.whole(x)
+    same_for_all = factor.size == offset.size == 1  # then it is no matter where heads and rows stand
+    source = work.whole(Matrix(x.node, x.columns.reshape(-1), 0 if x.rows is not None else None) if same_for_all else x)
     width = work.widths[source]
     try:
         factor, offset = (np.broadcast_to(part.reshape(-1), (width,)) for part in (factor, offset))
@@ -96,6 +97,8 @@ def affine(work: Translation, node: Any, x: Matrix, factor: Float, offset: Float
         made = work.add("linear", width, *below.sources, single=single, arrays=arrays)
     else:
         made = work.add("affine", width, source, single=single, arrays={"factor": factor, "offset": offset})
+    if same_for_all:
+        return Matrix(made, np.arange(width).reshape(x.columns.shape), x.rows)
     return work.like(made, node.meta["val"].shape, single=single)
 
 
@@ -105,11 +108,13 @@ def _number(work: Translation, value: Any) -> Float:
     return np.array([value], dtype=np.float32)
 
 
-def add(work: Translation, node: Any, x: Any, y: Any, alpha: float = 1) -> Any:  # noqa: C901  # one case a line
+def add(work: Translation, node: Any, x: Any, y: Any, alpha: float = 1) -> Any:  # noqa: C901, PLR0912  # one case a line
     """Return x + alpha * y: two matrices, positions, or a constant."""
     if not isinstance(x, Matrix):
         if isinstance(x, Scores):
-            raise work.refuse("add", "an attention mask: only full attention is known")
+            return masked(work, x, y, alpha)
+        if isinstance(y, Scores):
+            return masked(work, y, x, alpha)
         if alpha != 1:
             raise work.refuse("sub", "subtracts a value of the module from something else")
         if isinstance(x, RowTable) and isinstance(y, RowTable):
@@ -198,51 +203,12 @@ def batch_norm(
     return affine(work, node, x, factor, offset if bias is None else offset + float32(bias))
 
 
-def attention(
-    work: Translation,
-    node: Any,
-    q: Any,
-    k: Any,
-    v: Any,
-    attn_mask: Any = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,  # noqa: FBT001, FBT002  # as ATen passes it
-    *,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Matrix:
-    """softmax(q @ k^T * scale) @ v, every row sees every row."""
-    name = "scaled_dot_product_attention"
-    if is_causal or enable_gqa:
-        raise work.refuse(name, "causal or grouped attention: compile decoders from their Hugging Face folder")
-    if attn_mask is not None and not _shows_all(work, attn_mask):
-        raise work.refuse(name, "an attention mask: only full attention is known")
-    if dropout_p:
-        raise work.refuse(name, "with dropout")
-    return _attend(work, node, q, k, v, scale)
-
-
-def _shows_all(work: Translation, mask: Any) -> bool:
-    if not isinstance(mask, work.torch.Tensor):
-        return False
-    return bool(mask.all()) if mask.dtype == work.torch.bool else bool((mask == 0).all())
-
-
-def _attend(work: Translation, node: Any, q: Any, k: Any, v: Any, scale: float | None) -> Matrix:
-    name = "scaled_dot_product_attention"
-    heads, size = 0, 0
-    sources = []
-    for part in (q, k, v):
-        if not isinstance(part, Matrix) or part.rows != part.columns.ndim - 1:
-            raise work.refuse(name, "queries, keys and values are expected as [1, heads, rows, size]")
-        size = part.columns.shape[-1]
-        heads = prod(part.columns.shape[:-1])
-        sources.append(work.whole(Matrix(part.node, part.columns.reshape(1, heads * size), 0), name))
-        if len({work.widths[source] for source in sources}) != 1:
-            raise work.refuse(name, "queries, keys and values of different widths")
-    numbers = {"heads": heads, "head_size": size, "scale": size**-0.5 if scale is None else float(scale)}
-    made = work.add("attention", heads * size, *sources, numbers=numbers)
-    return work.like(made, node.meta["val"].shape, single=False)
+def baddbmm(work: Translation, node: Any, bias: Any, x: Any, y: Any, *, beta: float = 1, alpha: float = 1) -> Scores:
+    """Return bias + x @ y: a mask on scores."""
+    scores = matmul(work, node, x, y)
+    if beta != 1 or alpha != 1 or not isinstance(scores, Scores):
+        raise work.refuse("baddbmm", "only a mask on attention's scores is known")
+    return masked(work, scores, bias)
 
 
 def matmul(work: Translation, node: Any, x: Any, y: Any) -> Any:
@@ -254,20 +220,13 @@ def matmul(work: Translation, node: Any, x: Any, y: Any) -> Any:
         keys = Matrix(y.node, y.columns, last)  # [.., size, rows] -> [.., rows, size]
         return Scores(x, keys, 1.0)
     if isinstance(x, Scores) and x.softmax:
-        return _attend(work, node, x.queries, x.keys, y, x.scale)
+        return attend(work, node, (x.queries, x.keys, y), x.scale, causal=x.causal)
     raise work.refuse("matmul", "neither a linear layer nor a part of attention")
 
 
 def addmm(work: Translation, node: Any, bias: Any, x: Any, weight: Any, *, beta: float = 1, alpha: float = 1) -> Matrix:
     """Return bias + x @ weight."""
     return linear(work, node, x, weight.t() * alpha, bias * beta)
-
-
-def softmax(work: Translation, _node: Any, x: Any, dim: int, *_: Any) -> Scores:
-    """The softmax of an attention."""
-    if isinstance(x, Scores) and not x.softmax and dim in {-1, x.queries.columns.ndim}:
-        return replace(x, softmax=True)
-    raise work.refuse("softmax", "only inside of attention; let the module return logits")
 
 
 def mean(work: Translation, node: Any, x: Any, dim: Any = None, *_: Any, **__: Any) -> Matrix:
@@ -310,6 +269,10 @@ HANDLERS: Mapping[str, Callable[..., Any]] = {
     "div": divide,
     "batch_norm": batch_norm,
     "scaled_dot_product_attention": attention,
+    "masked_fill": masked_fill,
+    "masked_fill_": masked_fill,
+    "where": where,
+    "baddbmm": baddbmm,
     "matmul": matmul,
     "bmm": matmul,
     "mm": matmul,

@@ -10,17 +10,17 @@ from pouw.compiler.translation import Ids, Matrix, RowTable, Scores, Translation
 
 
 def select(work: Translation, node: Any, x: Any, dim: int, index: Any) -> Any:
-    """One place of an axis: the first row, or a part of the columns."""
+    """One place of an axis: the first or the last row, or a part of the columns."""
     if isinstance(x, RowTable):
         return x
     if not isinstance(x, Matrix):
         raise work.refuse("select", "takes a value that is no matrix of the module's")
     axis = dim % (x.columns.ndim + (x.rows is not None))
     if axis == x.rows:
-        if index != 0:
-            raise work.refuse("select", f"row {index}: only the first is known")
+        if index not in {0, -1}:
+            raise work.refuse("select", f"row {index}: only the first and the last are known")
         source = work.whole(x, "select")
-        made = work.add("first", work.widths[source], source, single=True)
+        made = work.add("first" if index == 0 else "last", work.widths[source], source, single=True)
         return work.like(made, node.meta["val"].shape, single=True)
     place, rows = _column_axis(x, axis)
     columns = np.asarray(x.columns.take(int(index), axis=place))

@@ -13,6 +13,7 @@ import numpy as np
 
 from chain.errors import Mismatch, NodeFault
 from pouw.compiler.aten import HANDLERS
+from pouw.compiler.aten_masks import is_mask, masks
 from pouw.compiler.program import Array, Node, Program, UnmappableOperator, evaluate
 from pouw.compiler.translation import Matrix, Translation
 
@@ -132,7 +133,10 @@ def translate(torch: Any, exported: Any, rows_max: int) -> Program:
     signature = exported.graph_signature
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     constants = signature.inputs_to_lifted_tensor_constants
+    read = _read_nodes(exported.graph)
     for node in exported.graph.nodes:
+        if node.op == "call_function" and node not in read:
+            continue  # what the module computes and drops, the weights of an attention, say
         work.locate(node)
         if node.op == "placeholder":
             if node.name in names:
@@ -151,6 +155,15 @@ def translate(torch: Any, exported: Any, rows_max: int) -> Program:
     raise UnmappableOperator("output", "the module returns nothing", work.origin)
 
 
+def _read_nodes(graph: Any) -> set[Any]:
+    """Return the nodes that the module's outputs depend on."""
+    read: set[Any] = set()
+    for node in reversed(graph.nodes):
+        if node.op == "output" or node in read:
+            read.update(node.all_input_nodes)
+    return read
+
+
 def _call(work: Translation, node: Any) -> None:
     name = str(getattr(node.target, "_schema", None) and node.target._schema.name).replace("aten::", "")  # noqa: SLF001
     arguments = work.arguments(node.args)
@@ -158,6 +171,9 @@ def _call(work: Translation, node: Any) -> None:
     if work.is_constant(arguments) and work.is_constant(options):
         with work.torch.no_grad():
             work.values[node] = node.target(*arguments, **options)
+        return
+    if is_mask(work, node, arguments, options):
+        work.values[node] = masks(work, node)
         return
     handler = HANDLERS.get(name)
     if handler is None:

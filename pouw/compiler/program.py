@@ -36,8 +36,8 @@ class Node:
     """One step of the program."""
 
     kind: str
-    """Of: ids, rows, embedding, positions, linear, norm, activation, add, gate (a product of two), affine, attention,
-    mean, first, normalize; for images: image, pixels, patches, concat."""
+    """Of: ids, rows, embedding, positions, linear, norm, activation, add, gate (a product of two), affine, attention
+    (causal where `numbers` has kv_heads), mean, first, last, normalize; for images: image, pixels, patches, concat."""
     label: str
     sources: tuple[int, ...] = ()
     """Nodes read, by index; all earlier."""
@@ -152,6 +152,8 @@ def _evaluate(node: Node, sources: list[NDArray[np.floating]]) -> NDArray[np.flo
             return np.asarray(x.mean(axis=0, keepdims=True))
         case "first":
             return x[:1]
+        case "last":
+            return x[-1:]
         case "normalize":
             return np.asarray(x / np.sqrt((x * x).sum(axis=1, keepdims=True)))
     raise UnmappableOperator(node.kind, "the program has no such node", node.origin)
@@ -166,10 +168,15 @@ def cut_patches(image: NDArray[np.floating], size: int) -> NDArray[np.floating]:
 
 def _attention(node: Node, q: Float, k: Float, v: Float) -> Float:
     heads, size = int(node.numbers["heads"]), int(node.numbers["head_size"])
+    kv_heads = int(node.numbers.get("kv_heads", heads))
     mixed = np.empty((len(q), heads * size), dtype=np.float32)
     for head in range(heads):
         columns = slice(head * size, (head + 1) * size)
-        scores = q[:, columns] @ k[:, columns].T * np.float32(node.numbers["scale"])
+        group = head * kv_heads // heads
+        shared = slice(group * size, (group + 1) * size)
+        scores = q[:, columns] @ k[:, shared].T * np.float32(node.numbers["scale"])
+        if "kv_heads" in node.numbers:
+            scores = np.where(np.tri(len(q), dtype=np.bool_), scores, -np.inf)
         powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-        mixed[:, columns] = powers @ v[:, columns] / powers.sum(axis=1, keepdims=True)
+        mixed[:, columns] = powers @ v[:, shared] / powers.sum(axis=1, keepdims=True)
     return mixed

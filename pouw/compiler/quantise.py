@@ -203,7 +203,7 @@ class _Lowering:
     def _fused(self, index: int) -> bool:
         """Whether an attention's queries, keys and values are one product: three linear layers of one value."""
         node = self.program.nodes[index]
-        if node.kind != "attention" or len(set(node.sources)) != len(node.sources):
+        if node.kind != "attention" or "kv_heads" in node.numbers or len(set(node.sources)) != len(node.sources):
             return False
         sources = [self.program.nodes[source] for source in node.sources]
         return all(
@@ -309,10 +309,26 @@ class _Lowering:
         for source, form in zip(node.sources, formats, strict=True):
             handles.append(self.parts[source] if source in self.parts else (self.at(source, form), 0))
         (q, q_start), (k, k_start), (v, v_start) = handles
+        if "kv_heads" in node.numbers:
+            kv_heads = int(node.numbers["kv_heads"])
+            self.narrow[index][Format(formats[2].scale)] = self._causal((q, k, v), (heads, kv_heads, size, shift))
+            return
         scores = self.assembly.add("attention_scores", q, k, attributes=(heads, size, q_start, k_start, shift))
         powers = self.assembly.add("softmax_weights", scores, self.assembly.constant(power_table()))
         mixed = self.assembly.add("attention_mix", powers, v, attributes=(size, v_start))
         self.narrow[index][Format(formats[2].scale)] = mixed
+
+    def _causal(self, parts: tuple[Handle, Handle, Handle], attributes: tuple[int, int, int, int]) -> Handle:
+        """Attention in which a row sees the rows up to itself; the values are turned, so that a sum reads one row."""
+        q, k, v = parts
+        turned = self.assembly.add("transpose_columns", v, attributes=(0, self.assembly.width(v)))
+        scores = self.assembly.add("causal_scores", q, k, attributes=attributes)
+        powers = self.assembly.add("causal_softmax", scores, self.assembly.constant(power_table()))
+        return self.assembly.add("grouped_mix", powers, turned, attributes=(attributes[1],))
+
+    def _last(self, index: int, node: Node) -> None:
+        handle, scale = self.int32(node.sources[0])
+        self.wide[index] = (self.assembly.add("last_row", handle), scale)
 
     def _mean(self, index: int, node: Node) -> None:
         if all(self.program.nodes[reader].kind == "normalize" for reader in self.readers[index]):

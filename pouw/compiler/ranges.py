@@ -123,7 +123,7 @@ def plan_formats(program: Program, largest: Mapping[int, Float]) -> dict[int, Fo
             own = zip(node.sources, (q, k, v), strict=True)
             fixed.update((source, form) for source, form in own if readers[source] == [index])
             fixed[index] = Format(v.scale)
-        elif node.kind in {"add", "mean", "first", "patches", "concat"}:
+        elif node.kind in {"add", "mean", "first", "last", "patches", "concat"}:
             if node.kind == "add":
                 parent[root(node.sources[0])] = root(node.sources[1])
             else:

@@ -50,6 +50,16 @@ class Scores:
     keys: Matrix
     scale: float
     softmax: bool = False
+    causal: bool = False
+    """Whether a row sees the rows up to itself only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """A table rows x rows that no input decides: what may be seen, or what is added to scores."""
+
+    table: Any
+    """torch tensor [.., n, n]: as it is for n rows, n the most that the module takes."""
 
 
 class Translation:
@@ -106,7 +116,7 @@ class Translation:
         if isinstance(given, (list, tuple)):
             return all(self.is_constant(value) for value in given)
         return not isinstance(
-            given, (Matrix, Ids, RowTable, Scores, self.torch.SymInt, self.torch.SymFloat, self.torch.SymBool)
+            given, (Matrix, Ids, RowTable, Scores, Mask, self.torch.SymInt, self.torch.SymFloat, self.torch.SymBool)
         )
 
     def add(self, kind: str, width: int, *sources: int, single: bool = False, **rest: Any) -> int:

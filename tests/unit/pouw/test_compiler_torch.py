@@ -52,6 +52,56 @@ class PackedHeads(nn.Module):
         return torch.tanh(self.head(x[:, 0]))
 
 
+class Decoder(nn.Module):
+    """A small GPT; `how` says how its attention is written."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.heads = how, 4
+        self.words = nn.Embedding(50, 32)
+        self.places = nn.Embedding(40, 32)
+        self.norms = nn.ModuleList(nn.LayerNorm(32) for _ in range(3))
+        self.qkv = nn.Linear(32, 64 if how == "grouped" else 96)
+        self.packed = nn.MultiheadAttention(32, 4, batch_first=True)
+        self.out = nn.Linear(32, 32)
+        self.feed = nn.Sequential(nn.Linear(32, 128), nn.GELU(), nn.Linear(128, 32))
+        self.head = nn.Linear(32, 50, bias=False)
+        self.register_buffer("seen", torch.tril(torch.ones(40, 40)).view(1, 1, 40, 40))
+
+    def attend(self, x):
+        _, rows, width = x.shape
+        if self.how in {"module", "module_weights"}:
+            hidden = nn.Transformer.generate_square_subsequent_mask(rows)
+            return self.packed(x, x, x, attn_mask=hidden, need_weights=self.how == "module_weights")[0]
+        if self.how == "grouped":
+            q, k, v = self.qkv(x).split([32, 16, 16], dim=2)
+        else:
+            q, k, v = self.qkv(x).split(32, dim=2)
+        q, k, v = (part.view(1, rows, -1, 8).transpose(1, 2) for part in (q, k, v))
+        if self.how == "written":
+            scores = q @ k.transpose(-2, -1) * 8**-0.5
+            scores = scores.masked_fill(self.seen[:, :, :rows, :rows] == 0, float("-inf"))
+            mixed = scores.softmax(-1) @ v
+        elif self.how == "added":
+            scores = q @ k.transpose(-2, -1) * 8**-0.5
+            mixed = (scores + (1 - self.seen[:, :, :rows, :rows]) * -1e9).softmax(-1) @ v
+        elif self.how == "compared":
+            at = torch.arange(rows)
+            scores = q @ k.transpose(-2, -1) * 8**-0.5
+            mixed = torch.where(at[:, None] >= at[None, :], scores, -1e30).softmax(-1) @ v
+        else:
+            attend = nn.functional.scaled_dot_product_attention
+            mixed = attend(q, k, v, is_causal=True, enable_gqa=self.how == "grouped")
+        return self.out(mixed.transpose(1, 2).contiguous().view(1, rows, width))
+
+    def forward(self, ids):
+        x = self.words(ids) + self.places(torch.arange(ids.shape[1]))
+        x = x + self.attend(self.norms[0](x))
+        x = x + self.feed(self.norms[1](x))
+        x = self.norms[2](x)
+        return self.head(x[:, -1] if self.how == "last" else x)
+
+
 def ids(*lengths):
     torch.manual_seed(3)
     return [(torch.randint(0, 50, (1, length)),) for length in lengths]
@@ -88,6 +138,14 @@ CASES = {
     "post_norm": lambda: (Encoder(norm_first=False), 1),
     "pre_norm": lambda: (Encoder(norm_first=True), 1),
     "packed_heads": lambda: (PackedHeads(), 1),
+    "causal": lambda: (Decoder("causal"), 1),
+    "causal_last": lambda: (Decoder("last"), 1),
+    "causal_grouped": lambda: (Decoder("grouped"), 1),
+    "causal_written": lambda: (Decoder("written"), 1),
+    "causal_added": lambda: (Decoder("added"), 1),
+    "causal_compared": lambda: (Decoder("compared"), 1),
+    "causal_module": lambda: (Decoder("module"), 1),
+    "causal_module_weights": lambda: (Decoder("module_weights"), 1),
 }
 
 
@@ -166,13 +224,32 @@ def test_what_has_no_exact_operator_is_named_with_its_line(tmp_path, body, reaso
         c.compile_source(c.Options(f"{path}:make", tmp_path / "out"))
 
 
-def test_causal_attention_and_masks_are_named():
-    class Causal(nn.Module):
+@pytest.mark.parametrize(
+    "mask",
+    [
+        lambda n: torch.ones(n, n, dtype=torch.bool).tril(-1),
+        lambda n: torch.ones(n, n, dtype=torch.bool).tril().flip(0),
+        lambda n: torch.full((n, n), -1.0).triu(1),
+    ],
+)
+def test_other_masks_are_named(mask):
+    class Masked(nn.Module):
         def forward(self, x):
-            return nn.functional.scaled_dot_product_attention(x, x, x, is_causal=True)
+            parts = [x[:, None]] * 3
+            return nn.functional.scaled_dot_product_attention(*parts, attn_mask=mask(x.shape[1]))[:, 0]
 
-    with pytest.raises(export.UnmappableOperator, match="causal"):
-        export.export_module(Causal(), [(torch.randn(1, 4, 8),)])
+    with pytest.raises(export.UnmappableOperator, match=r"scaled_dot_product.*mask.*test_compiler_torch\.py:\d+"):
+        export.export_module(Masked(), [(torch.randn(1, 4, 8),)])
+
+
+def test_a_mask_that_an_input_decides_is_named():
+    class Masked(nn.Module):
+        def forward(self, x):
+            scores = (x @ x.transpose(1, 2)).masked_fill(x[:, :, :1] > 0, float("-inf"))
+            return scores.softmax(-1) @ x
+
+    with pytest.raises(export.UnmappableOperator, match=r"test_compiler_torch\.py:\d+"):
+        export.export_module(Masked(), [(torch.randn(1, 4, 8),)])
 
 
 def test_two_inputs_have_one_number_of_rows():
