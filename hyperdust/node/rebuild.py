@@ -9,31 +9,27 @@ whoever sent them, the worst that they can do is to be refused.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 import structlog
 
-from bridge.anchors import NO_DATA, AnchoredFacts
+from bridge.anchors import NO_DATA
 from bridge.batch import NO_PAYLOAD, read_batch, rebuild_block
-from bridge.peg import compute_peg_out_root
-from bridge.peg_codec import decode_state
-from bridge.peg_state import PegState
+from bridge.peg_state import NO_ANCHOR
 from bridge.scripts import vault_output
 from chain.blocks import Block, encode_body
 from chain.errors import Invalid, NodeFault, NotYet
 from chain.params import ChainParams
-from chain.state import PEG_KEY
+from consensus.peg import load_peg
 from consensus.peg_terms import rules_of
 from hyperdust.bitcoin_scan import BitcoinScan, FoundAnchor, FoundPayload
 from hyperdust.bitcoind import Bitcoind
+from hyperdust.node.anchors import compute_facts
 from hyperdust.node.bitcoin import BitcoinChain
 from hyperdust.node.importer import Imported, Importer, Outcome
 from hyperdust.node.store import ChainSnapshot, Store
 
 log = structlog.get_logger()
-
-NO_WORK_ROOT: Final = bytes(32)
-"""Work and votes have no root of their own yet: anchors commit to none."""
 
 
 class DataMissing(NodeFault):
@@ -76,34 +72,12 @@ Progress = Callable[[int, int], None]
 """Is told the height reached, and the highest that Bitcoin speaks of."""
 
 
-def compute_facts(snapshot: ChainSnapshot, number: int) -> AnchoredFacts:
-    """What an anchor of a canonical block has to commit to.
-
-    Raises:
-        NodeFault: its state is not kept.
-    """
-    block_hash = snapshot.canonical_hash(number)
-    if block_hash is None:
-        raise NodeFault(f"block {number} is above the head")
-    header, state = snapshot.require_header(block_hash), load_peg(snapshot, block_hash)
-    previous = state.vault.anchor_id if state.vault else bytes(32)
-    root = compute_peg_out_root(state)
-    return AnchoredFacts(block_hash, header.state_root, root, NO_WORK_ROOT, state.vault_sats, previous)
-
-
-def load_peg(snapshot: ChainSnapshot, block_hash: bytes) -> PegState:
-    """The peg's state after a block of a network that has one."""
-    (raw,) = snapshot.state_at(block_hash).read_many([PEG_KEY])
-    if raw is None:
-        raise NodeFault(f"the state of block 0x{block_hash.hex()} has no peg")
-    return decode_state(raw)
-
-
 def vault_script_of(snapshot: ChainSnapshot, params: ChainParams) -> bytes | None:
     """Script of the genesis' vault; None: the network has no peg."""
     if params.peg is None:
         return None
-    return vault_output(load_peg(snapshot, snapshot.genesis_hash).custodies[0], rules_of(params)).script
+    state = load_peg(snapshot.state_at(snapshot.genesis_hash).read_many)
+    return vault_output(state.custodies[0], rules_of(params)).script
 
 
 class Rebuild:
@@ -126,6 +100,7 @@ class Rebuild:
         self._progress = progress
         self._scan = BitcoinScan(client, bitcoin, vault_script_of(store.latest, params), start_height)
         self._imported = self._compared = self._anchored = self._target = 0
+        self._previous = NO_ANCHOR
 
     def run(self) -> Rebuilt:
         """Rebuild as far as Bitcoin's data goes.
@@ -157,7 +132,7 @@ class Rebuild:
     def _follow(self, found: FoundAnchor) -> bool:
         """Take what an anchor names and compare what it commits to; False: the vault left its signers."""
         view = self._store.latest
-        custodies = load_peg(view, view.head.hash).custodies
+        custodies = load_peg(view.state_at(view.head.hash).read_many).custodies
         if found.vault_script not in [vault_output(one, rules_of(self._params)).script for one in custodies]:
             log.warning("the vault's list leaves its signers", at=str(found.place), height=self._height)
             return False
@@ -173,13 +148,17 @@ class Rebuild:
         return True
 
     def _compare(self, found: FoundAnchor) -> None:
-        facts = compute_facts(self._store.latest, found.anchor.height)
+        view, height = self._store.latest, found.anchor.height
+        block_hash = view.canonical_hash(height)
+        if block_hash is None:
+            raise NodeFault(f"block {height} is above the head")
         try:
-            found.anchor.check_facts(facts)
+            found.anchor.check_facts(compute_facts(view, self._params, block_hash, self._previous))
         except Invalid as error:
-            raise RebuildDiffers(found.anchor.height, f"{error}, in the anchor of {found.place}") from error
+            raise RebuildDiffers(height, f"{error}, in the anchor of {found.place}") from error
+        self._previous = found.anchor.id
         self._compared += 1
-        self._anchored = found.anchor.height
+        self._anchored = height
 
     def _take_chain(self, root: bytes, found: FoundAnchor) -> None:
         """Import all payloads up to one, from the first whose blocks are not known."""
