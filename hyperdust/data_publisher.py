@@ -205,6 +205,10 @@ class Publisher:
         log.info("data sent", first=entry.first, last=entry.last, size=entry.size, vsize=entry.vsize, fee=entry.fee)
         return entry
 
+    def is_settled(self, least_blocks: int = 1) -> bool:
+        """Whether all that is to be sent is sent and confirmed."""
+        return all(map(self._confirmations, self._journal.entries)) and not self._has_next(least_blocks)
+
     def find_root(self, height: int) -> bytes:
         """The data root for an anchor of a block: that of the newest confirmed payload of blocks up to it; or zero."""
         for entry in reversed(self._journal.entries):
@@ -252,10 +256,16 @@ class Publisher:
             if data_root(payloads[last.part]).hex() != last.root:
                 raise JournalFault(f"block {last.first} is not the one whose first parts were sent; use another folder")
             return payloads[last.part + 1]
-        first, final = entries[-1].last + 1 if entries else 1, self._blocks.final_height()
-        if final - first + 1 < least_blocks:
+        if not self._has_next(least_blocks):
             return None
+        first, final = entries[-1].last + 1 if entries else 1, self._blocks.final_height()
         return self._build(first, min(final, first + _MOST_BLOCKS - 1), self._root_before(len(entries)))[0]
+
+    def _has_next(self, least_blocks: int) -> bool:
+        entries = self._journal.entries
+        if entries and entries[-1].part + 1 < entries[-1].parts:
+            return True
+        return self._blocks.final_height() - (entries[-1].last if entries else 0) >= least_blocks
 
     def _root_before(self, place: int) -> bytes:
         return bytes.fromhex(self._journal.entries[place - 1].root) if place else NO_PAYLOAD

@@ -21,6 +21,7 @@ from hyperdust.cli.options import (
     group,
     read_password,
 )
+from hyperdust.cli.publishing import publish_data
 
 if TYPE_CHECKING:
     from bridge.deposits import Outpoint
@@ -61,6 +62,7 @@ def add_to(app: typer.Typer) -> None:
     bridge.command("audit")(audit)
     bridge.command("reclaim")(reclaim)
     bridge.command("give-up")(give_up)
+    bridge.command("publish-data")(publish_data)
     app.add_typer(bridge, name="bridge")
 
 
@@ -178,9 +180,9 @@ def withdraw(
         number, receipt = send_withdrawal(sources.client, account, plan)
         answer = {
             "id": number,
-            "sats": plan.sats,
-            "paid_sats": plan.paid_sats,
-            "max_fee_sats": plan.max_fee,
+            "burned_sats": plan.sats,
+            "sats": plan.paid_sats,
+            "fee_sats": plan.max_fee,
             "to": to,
             "block": int(receipt["blockNumber"], 16),
             "transaction": receipt["transactionHash"],

@@ -119,6 +119,13 @@ def node(
     bitcoin_cookie: Annotated[
         Path | None, typer.Option("--bitcoin-cookie", metavar="FILE", help="Its cookie file, instead of both.")
     ] = None,
+    sync_from: Annotated[
+        str | None,
+        typer.Option("--sync-from", metavar="bitcoin", help="First rebuild the chain from what Bitcoin holds of it."),
+    ] = None,
+    sync_start_height: Annotated[
+        int, typer.Option("--sync-start-height", min=0, help="Bitcoin block from which on there may be data.")
+    ] = 0,
     archive: Annotated[bool, typer.Option("--archive", help="Keep the state of every block.")] = False,
     dev: Annotated[bool, typer.Option("--dev", help="Serve the debug namespace.")] = False,
     import_file: Annotated[
@@ -136,7 +143,7 @@ def node(
     Example:
       hyperdust node --data-dir ~/.local/state/hyperdust/node --genesis regtest --block-time 2
       hyperdust node --data-dir ~/.local/state/hyperdust/node --genesis main \
-          --bitcoin-rpc http://127.0.0.1:8332 --bitcoin-cookie ~/.bitcoin/.cookie
+          --bitcoin-rpc http://127.0.0.1:8332 --bitcoin-cookie ~/.bitcoin/.cookie --sync-from bitcoin
       hyperdust node --data-dir /tmp/d --genesis genesis.json --import chain.rlp --no-seal
     """
     import trio
@@ -156,8 +163,13 @@ def node(
             "--metrics-port": metrics_port,
             "--block-time": block_time,
             "--bitcoin-rpc": bitcoin_rpc,
+            "--sync-from": sync_from,
         },
     )
+    if sync_from not in {None, "bitcoin"}:
+        raise UsageFault(f"--sync-from {sync_from}: there is only bitcoin")
+    if sync_from is not None and bitcoin_rpc is None:
+        raise UsageFault("--sync-from bitcoin needs --bitcoin-rpc URL")
     if bitcoin_rpc is not None and bitcoin_cookie is None and not bitcoin_user:
         raise UsageFault("--bitcoin-rpc needs --bitcoin-cookie FILE, or --bitcoin-user and --bitcoin-password")
     try:
@@ -171,6 +183,8 @@ def node(
             metrics_port=rpc_port + 3 if metrics_port is None else metrics_port,
             block_time_s=block_time,
             archive=archive,
+            sync_from=None if sync_from is None else "bitcoin",
+            sync_start_height=sync_start_height,
             bitcoin_rpc=bitcoin_rpc,
             bitcoin_user=bitcoin_user,
             bitcoin_password=SecretStr(bitcoin_password),

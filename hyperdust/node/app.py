@@ -26,6 +26,7 @@ from hyperdust.node.peg import Peg, open_peg
 from hyperdust.node.rpc.backend import ForeignChain
 from hyperdust.node.rpc.server import NodeParts, serve_rpc
 from hyperdust.node.store import Store, StoreFault, open_store
+from hyperdust.node.syncing import sync_from_bitcoin
 from hyperdust.node.votes import Votes
 from hyperdust.node.work_api import WorkServer
 
@@ -115,6 +116,10 @@ async def run_node(config: NodeConfig) -> None:
         log.info(
             "node", network=node.params.network, chain_id=node.params.chain_id, head=head.number, hash=_hex(head.hash)
         )
+        if config.sync_from is not None:
+            sync_from_bitcoin(
+                node.store, node.importer, node.params, node.bitcoin, node.follower, config.sync_start_height
+            )
         work = WorkServer(node.params, node.store, node.importer, node.mempool, node.builder, node.votes)
         metrics = MetricsServer(node.store, node.importer, node.mempool, node.votes, node.bitcoin)
         work.start(config.host, config.work_grpc_port)

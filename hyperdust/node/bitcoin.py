@@ -204,6 +204,11 @@ class Follower:
         self._thread = threading.Thread(target=self._run, name="bitcoin", daemon=True)
         chain.state = State.CONNECTING
 
+    @property
+    def client(self) -> Bitcoind:
+        """The bitcoind that is followed."""
+        return self._client
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()

@@ -1,7 +1,7 @@
 """What a node is told at start: one validated value."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -33,6 +33,10 @@ class NodeConfig(BaseModel):
     """Keep the state of every block."""
     import_file: Path | None = None
     """Test-only: a chain file of a foreign Ethereum chain, whose genesis file `genesis` names."""
+    sync_from: Literal["bitcoin"] | None = None
+    """Rebuild the chain from there before serving; None: go on with what the database has."""
+    sync_start_height: Annotated[int, Field(ge=0)] = 0
+    """The Bitcoin block from which on there may be data of this chain."""
     bitcoin_rpc: str | None = None
     """URL of a bitcoind's JSON-RPC; None: the node follows no Bitcoin."""
     bitcoin_user: str = ""

@@ -26,7 +26,7 @@ from hyperdust.bitcoin_scan import BitcoinScan, FoundAnchor, FoundPayload
 from hyperdust.bitcoind import Bitcoind
 from hyperdust.node.anchors import compute_facts
 from hyperdust.node.bitcoin import BitcoinChain
-from hyperdust.node.importer import Imported, Importer, Outcome
+from hyperdust.node.importer import Imported, Outcome
 from hyperdust.node.store import ChainSnapshot, Store
 
 log = structlog.get_logger()
@@ -246,13 +246,3 @@ class Rebuild:
     def _say_scanned(self, height: int, tip: int) -> None:
         if height % 1_000 == 0:
             log.info("reading bitcoin", height=height, of=tip)
-
-
-def rebuild_from_bitcoin(
-    store: Store, importer: Importer, params: ChainParams, client: Bitcoind, bitcoin: BitcoinChain, progress: Progress
-) -> Rebuilt:
-    """`Rebuild.run`, said in the log."""
-    rebuilt = Rebuild(store, importer, params, client, bitcoin, progress=progress).run()
-    speed = round(rebuilt.blocks / max(rebuilt.seconds, 1e-9), 1)
-    log.info("rebuilt", blocks=rebuilt.blocks, anchored=rebuilt.anchored_height, blocks_per_second=speed)
-    return rebuilt
