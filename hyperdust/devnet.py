@@ -21,6 +21,7 @@ from hyperdust import job
 from hyperdust.contracts_abi import ADDRESSES, decode_output, encode_call
 from hyperdust.devnet_bitcoin import INITIAL_BLOCKS, DevnetBitcoin
 from hyperdust.devnet_folder import DevnetError, locked, prepare_genesis, wipe, write_atomically
+from hyperdust.devnet_signers import FIRST_PORT, count_signers, open_vault, signer_roles
 from hyperdust.rpc_client import RpcClient, Unreachable
 from hyperdust.supervisor import Role, Supervisor
 from hyperdust.wallet import DEVNET_MNEMONIC, WEI_PER_BTC, role_key, show_btc, user_key
@@ -35,6 +36,8 @@ _FAUCET_ROLE: Final = 19
 """Its account: the last of those that genesis funds with 10 BTC for roles."""
 _FIRST_COMPANION_ROLE: Final = 10
 """Their accounts: 10 to 17, behind the miners'."""
+_VAULT_ROLE: Final = 18
+"""Its account: pays the first deposit."""
 _BITCOIN_SPACINGS: Final = 2
 """Blocks of the chain to one of Bitcoin."""
 _EXPLORER_STOP_S: Final = 1.0
@@ -71,6 +74,7 @@ class Ports:
     rpc: int
     with_explorer: bool = True
     with_bitcoin: bool = True
+    signers: int = 0
 
     @property
     def named(self) -> Mapping[str, int]:
@@ -78,7 +82,8 @@ class Ports:
         node = {"rpc": self.rpc, "ws": self.rpc + 1, "work_grpc": self.rpc + 2, "metrics": self.rpc + 3}
         explorer = {"explorer": self.explorer} if self.with_explorer else {}
         bitcoin = {"bitcoin_rpc": self.bitcoin_rpc, "bitcoin_p2p": self.bitcoin_rpc + 1} if self.with_bitcoin else {}
-        return node | explorer | bitcoin
+        signers = {f"signer{index}": self.rpc + FIRST_PORT + index for index in range(self.signers)}
+        return node | explorer | bitcoin | signers
 
     @property
     def explorer(self) -> int:
@@ -106,7 +111,8 @@ def run_devnet(config: DevnetConfig) -> None:
         if config.fresh:
             wipe(config.data_dir)
         genesis = prepare_genesis(config.data_dir, config.seed, config.block_time_s)
-        ports = Ports(config.rpc_port, config.explorer, config.bitcoin)
+        signers = count_signers(genesis) if config.bitcoin else 0
+        ports = Ports(config.rpc_port, config.explorer, config.bitcoin, signers)
         check_ports(ports.named)
         bitcoin = _bitcoin(config, genesis, ports) if config.bitcoin else None
         supervisor = Supervisor(_roles(config, genesis, ports, bitcoin))
@@ -180,7 +186,12 @@ class Devnet:
     def _start_bitcoin(self, bitcoin: DevnetBitcoin, result: dict[str, Any], say: job.Say) -> None:
         try:
             self.supervisor.add(bitcoin.prepare(say))
+            for role in signer_roles(_COMMAND, self.config.data_dir, self.genesis, self.ports.rpc, bitcoin):
+                self.supervisor.add(role)
             bitcoin.start_mining()
+            if self.ports.signers:
+                with RpcClient(self._url) as client:
+                    open_vault(client, bitcoin, role_key(_VAULT_ROLE), self.stop)
         except (HyperdustError, OSError) as error:
             result["error"] = error
 

@@ -82,7 +82,7 @@ def locked(data_dir: Path) -> Iterator[None]:
 def wipe(data_dir: Path) -> None:
     """Delete what a devnet wrote, and only where one did."""
     if (data_dir / "genesis.json").exists():
-        roles = (folder for kind in ("node", "miner", "companion") for folder in data_dir.glob(f"{kind}*"))
+        roles = (folder for kind in ("node", "miner", "companion", "signer") for folder in data_dir.glob(f"{kind}*"))
         for folder in (*roles, data_dir / "bitcoin", data_dir / "logs"):
             shutil.rmtree(folder, ignore_errors=True)
         (data_dir / "genesis.json").unlink()

@@ -13,7 +13,7 @@ from bridge.rounds import Deposit, Round
 from bridge.taproot import Path
 from bridge.transactions import Transaction
 from bridge.vault import Draft, build_draft, highest_rate, raise_rate
-from hyperdust.signer.errors import PeerFault, PeerRefused, RateTooHigh, SignatureWrong, TooFewSignatures
+from hyperdust.signer.errors import PeerFault, PeerRefused, RateTooHigh, SignatureWrong, StateNotFinal, TooFewSignatures
 from hyperdust.signer.evidence import scripts_of
 from hyperdust.signer.key import proposal_digest
 from hyperdust.signer.peers import Peer, Presence
@@ -65,6 +65,8 @@ def prepare_round(session: Session, reachable: Reachable) -> Prepared:
     height = _agreed(sources.bitcoin.load_height(), [one.bitcoin_height for one in seen], needed)
     place = _place(final, _agreed(final.number, [one.final_number for one in seen], needed), sources)
     payable = _place(settled, _agreed(settled.number, [one.finalized_number for one in seen], needed), sources)
+    if outpoint_of(sources.node.load_peg(place.number).state.vault) != (now := outpoint_of(head.vault)):
+        raise StateNotFinal("block that knows the vault", place.number, f"one with {now}")
     state = load_state(place, sources)
     planned_on = hold_back(state, load_payable(payable, sources))
     anchor = make_anchor(state, place, height, sources)

@@ -14,7 +14,7 @@ from bridge.deposits import Claim, Outpoint
 from bridge.peg_errors import FeeTooLow, NothingToDo, WithdrawalInvalid
 from bridge.peg_state import PegState, SweepStatus
 from bridge.transactions import Transaction
-from chain.errors import HyperdustError
+from chain.errors import HyperdustError, NotYet
 from consensus.evidence import encode_evidence_item
 from hyperdust.bitcoind import RpcFault
 from hyperdust.signer.bitcoin import BitcoindSource
@@ -45,6 +45,8 @@ _AGAIN_S: Final = 20.0
 _START_S: Final = 60.0
 """Node and bitcoind may be starting too."""
 _STOP_S: Final = 2.0
+_CALM: Final = ("evidence of", "waiting")
+"""What is said of the ordinary course."""
 
 
 def run_signer(config: SignerConfig, stop: threading.Event | None = None) -> None:
@@ -115,6 +117,8 @@ class Signer:
             try:
                 self.step()
                 self._say("trouble", "")
+            except NotYet as error:
+                self._say("waiting", type(error).__name__)
             except HyperdustError as error:
                 self._say("trouble", f"{type(error).__name__}: {error}")
             except Exception:  # a role's main loop: the next look may succeed, and others still get answers
@@ -315,7 +319,7 @@ class Signer:
             return
         self._said[what] = text
         if text:
-            log.log(logging.INFO if what.startswith("evidence of") else logging.WARNING, what, reason=text)
+            log.log(logging.INFO if what.startswith(_CALM) else logging.WARNING, what, reason=text)
 
 
 def _wait_for_sources(node: RpcNode, bitcoin: BitcoindSource, network: str, stop: threading.Event) -> bytes | None:
