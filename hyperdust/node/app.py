@@ -121,7 +121,9 @@ async def run_node(config: NodeConfig) -> None:
                 node.store, node.importer, node.params, node.bitcoin, node.follower, config.sync_start_height
             )
         work = WorkServer(node.params, node.store, node.importer, node.mempool, node.builder, node.votes)
-        metrics = MetricsServer(node.store, node.importer, node.mempool, node.votes, node.bitcoin)
+        metrics = MetricsServer(
+            node.store, node.importer, node.mempool, node.votes, node.bitcoin, has_peg=node.peg is not None
+        )
         work.start(config.host, config.work_grpc_port)
         metrics.start(config.host, config.metrics_port)
         if node.follower is not None:

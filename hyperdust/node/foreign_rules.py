@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from typing import Final
 
-from chain.blocks import EMPTY_OMMERS_HASH, EMPTY_TRIE_ROOT, ZERO_HASH, Header
-from chain.engine import BLOB_SCHEDULES, BlobSchedule, BlockEnvironment, Precompile, SystemCall
+from chain.blocks import EMPTY_OMMERS_HASH, EMPTY_TRIE_ROOT, ZERO_HASH, Body, Header
+from chain.engine import BLOB_SCHEDULES, BlobSchedule, BlockEnvironment, Precompile, ReadMany, SystemCall
 from consensus.headers import compute_base_fee
 from hyperdust.node.foreign_blocks import (
     CANCUN_FIELDS,
@@ -112,7 +112,9 @@ class ForeignRules:
             blob_schedule=self.blob_schedules.get(fork),
         )
 
-    def opening_calls(self, _parent: Header) -> tuple[SystemCall, ...]:
+    def opening_calls(
+        self, _parent: Header, _header: Header, _body: Body, _read_many: ReadMany
+    ) -> tuple[SystemCall, ...]:
         """None beside Ethereum's."""
         return ()
 

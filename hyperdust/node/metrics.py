@@ -5,7 +5,9 @@ from functools import partial
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from bridge.errors import HeaderUnknown
+from bridge.peg_state import PegState
 from chain.errors import NodeFault
+from consensus.peg import load_peg
 from hyperdust.node.bitcoin import BitcoinChain, State
 from hyperdust.node.importer import Imported, Importer, Outcome
 from hyperdust.node.mempool import Mempool
@@ -21,7 +23,14 @@ class MetricsServer:
     """Counts imports and shows head and mempool; Prometheus reads it over HTTP at /metrics."""
 
     def __init__(
-        self, store: Store, importer: Importer, mempool: Mempool, votes: Votes, bitcoin: BitcoinChain | None = None
+        self,
+        store: Store,
+        importer: Importer,
+        mempool: Mempool,
+        votes: Votes,
+        bitcoin: BitcoinChain | None = None,
+        *,
+        has_peg: bool = False,
     ) -> None:
         self._registry = CollectorRegistry()
         gauge = self._gauge
@@ -48,6 +57,8 @@ class MetricsServer:
         )
         if bitcoin is not None:
             self._show_bitcoin(store, bitcoin)
+            if has_peg:
+                self._show_peg(store)
         self._blocks = Counter("hyperdust_blocks", "Blocks imported", ["outcome"], registry=self._registry)
         self._reorganised = Counter("hyperdust_blocks_abandoned", "Blocks reorganised away", registry=self._registry)
         importer.subscribe(self._on_imported)
@@ -66,6 +77,24 @@ class MetricsServer:
         )
         for state in State:
             states.labels(state=state.value).set_function(partial(_is_in, bitcoin, state))
+
+    def _show_peg(self, store: Store) -> None:
+        gauge = self._gauge
+        gauge("hyperdust_vault_sats", "The vault as of the head's origin").set_function(
+            lambda: _peg_of(store).vault_sats
+        )
+        gauge("hyperdust_supply_sats", "BTC on this chain as the peg has counted it").set_function(
+            lambda: _peg_of(store).supply_sats
+        )
+        gauge(
+            "hyperdust_surplus_sats", "Vault and genesis supply less all that is owed: an alarm below 0"
+        ).set_function(lambda: _peg_of(store).surplus_sats)
+        gauge("hyperdust_withdrawals_queued", "Withdrawals that wait for their payout").set_function(
+            lambda: len(_peg_of(store).queue)
+        )
+        gauge("hyperdust_peg_stopped", "Why the chain's peg is frozen, by number: an alarm above 0").set_function(
+            lambda: 0 if (frozen := _peg_of(store).frozen) is None else int(frozen.reason)
+        )
 
     def start(self, host: str, port: int) -> None:
         """Listen.
@@ -98,6 +127,11 @@ def _origin_height(store: Store, bitcoin: BitcoinChain) -> int:
         return bitcoin.height_of(store.latest.head.header.parent_beacon_block_root)
     except HeaderUnknown:
         return -1
+
+
+def _peg_of(store: Store) -> PegState:
+    view = store.latest
+    return load_peg(view.state_at(view.head.hash).read_many)
 
 
 def _is_in(bitcoin: BitcoinChain, state: State) -> int:

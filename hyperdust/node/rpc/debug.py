@@ -4,7 +4,7 @@ import json
 from typing import Any, Final
 
 from chain.engine import trace_transactions
-from chain.errors import Invalid
+from chain.errors import Invalid, NotYet
 from hyperdust.node.foreign_blocks import encode_ethereum_block
 from hyperdust.node.rpc import shapes
 from hyperdust.node.rpc.backend import Request
@@ -51,17 +51,19 @@ def _trace(request: Request, block: FullBlock, first: int, last: int, tracer: Tr
         raise ServerError("genesis is not traceable")
     parent = BlockReference(hash=block.header.parent_hash)
     transactions = request.backend.blocks.transactions(block)[: last + 1]
+    read_many, parent_header = request.state(parent).read_many, request.require_header(parent)[1]
+    rules = request.backend.rules
     try:
         traces = trace_transactions(
-            request.backend.rules.environment_of(block.header),
+            rules.environment_of(block.header),
             transactions,
-            request.state(parent).read_many,
-            precompiles=request.backend.rules.precompiles_of(block.header),
-            before=request.backend.rules.opening_calls(request.require_header(parent)[1]),
+            read_many,
+            precompiles=rules.precompiles_of(block.header),
+            before=rules.opening_calls(parent_header, block.header, block.body, read_many),
             first=first,
             config=_engine_config(tracer),
         )
-    except (Invalid, ValueError) as error:
+    except (Invalid, NotYet, ValueError) as error:
         raise ServerError(f"tracing failed: {error}") from error
     return [_as_geth(json.loads(trace)) for trace in traces]
 

@@ -6,8 +6,8 @@ from hashlib import sha256
 from typing import Final, Protocol
 
 from bridge.view import BitcoinView
-from chain.blocks import EMPTY_OMMERS_HASH, EMPTY_TRIE_ROOT, ZERO_HASH, Header
-from chain.engine import BlockEnvironment, Precompile, SystemCall
+from chain.blocks import EMPTY_OMMERS_HASH, EMPTY_TRIE_ROOT, ZERO_HASH, Body, Header
+from chain.engine import BlockEnvironment, Precompile, ReadMany, SystemCall
 from chain.params import ChainParams
 from consensus import validation
 from consensus.headers import compute_base_fee
@@ -37,8 +37,11 @@ class ChainRules(Protocol):
     def environment_of(self, header: Header) -> BlockEnvironment:
         """What the engine has to know of a block."""
 
-    def opening_calls(self, parent: Header) -> tuple[SystemCall, ...]:
-        """What the system calls before a block's transactions, beside Ethereum's own contracts."""
+    def opening_calls(self, parent: Header, header: Header, body: Body, read_many: ReadMany) -> tuple[SystemCall, ...]:
+        """What the system calls before a block's transactions, beside Ethereum's own contracts.
+
+        `read_many` is the state of `parent`.
+        """
 
     def base_fee_after(self, parent: Header) -> int:
         """Wei a gas in the next block."""
@@ -93,9 +96,11 @@ class OwnRules:
         """As validation has it."""
         return validation.environment_of(header, self.params)
 
-    def opening_calls(self, parent: Header) -> tuple[SystemCall, ...]:
-        """The call that pays the parent's coinbase."""
-        return (opening_call(parent),)
+    def opening_calls(self, parent: Header, header: Header, body: Body, read_many: ReadMany) -> tuple[SystemCall, ...]:
+        """The call that pays the parent's coinbase, and what the peg does."""
+        origin = header.parent_beacon_block_root
+        planned = validation.plan_peg(parent, origin, body.evidence, self.bitcoin, self.params, read_many)
+        return (opening_call(parent), *planned.opening)
 
     def base_fee_after(self, parent: Header) -> int:
         """EIP-1559."""
