@@ -50,7 +50,7 @@ def show_audit(found: Audit) -> str:
     """The same for people."""
     lines = [
         f"vault      {show_sats(found.vault_sats)}" + (f" in {found.vault_outpoint}" if found.vault_outpoint else ""),
-        f"on L2      {show_sats(max(0, found.supply_sats))} that the vault has to cover",
+        f"on L2      {show_sats(found.supply_sats)} that the vault has to cover",
         f"queued     {show_sats(found.queued_sats)} burned, not yet paid",
         f"swept      {show_sats(found.uncredited_sats)} not yet credited",
         f"unswept    {show_sats(found.unswept_sats)} at deposit addresses, still their owners'",

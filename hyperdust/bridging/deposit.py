@@ -15,7 +15,7 @@ from hyperdust.bridging.keeping import Kept, add_outpoint, make_kept, make_secre
 from hyperdust.bridging.terms import Terms, ask_peg
 from hyperdust.rpc_client import RpcClient
 
-_LEAST_FEE: Final = 1_000
+_LEAST_FEE: Final = 2_000
 _MOST_FEE: Final = 20_000
 LABEL: Final = "Hyperdust"
 

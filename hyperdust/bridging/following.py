@@ -2,40 +2,28 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from bridge.deposits import Outpoint
+from bridge.params import SPACING_S
 from bridge.scripts import Binding
-from chain.hashing import keccak256
-from chain.params import BRIDGE
+from bridge.work import show_hash
 from hyperdust.bitcoind import Bitcoind
 from hyperdust.bridging.errors import BridgeRefused, NotStanding, WaitTimeout
 from hyperdust.bridging.keeping import Kept, add_outpoint
-from hyperdust.bridging.looking import find_payout, find_spender, find_unspent, read_pace
-from hyperdust.bridging.standing import (
-    BLOCK_S,
-    DepositState,
-    Standing,
-    WithdrawalState,
-    find_sweep,
-    standing_of_sweep,
-)
+from hyperdust.bridging.looking import Spender, find_payout, find_spender, find_unspent, read_pace
+from hyperdust.bridging.reclaim import Coin
+from hyperdust.bridging.standing import DepositState, Standing, WithdrawalState
 from hyperdust.bridging.terms import Terms, ask_peg, read_terms
-from hyperdust.contracts_abi import decode_output, encode_call
 from hyperdust.job import Say
 from hyperdust.rpc_client import RpcClient
 
 _POLL_S: Final = 1.0
 _PAYMENT_POLL_S: Final = 5.0
-_STATES: Final = {
-    1: WithdrawalState.QUEUED,
-    2: WithdrawalState.GIVEN_UP,
-    3: WithdrawalState.PAID,
-    4: WithdrawalState.REFUNDED,
-}
-"""By the contract's numbers."""
+ROUND_BLOCKS: Final = 6
+"""Signers build a vault transaction about so often."""
 
 
 class UnknownWithdrawal(BridgeRefused):
@@ -49,112 +37,129 @@ class Sources:
     client: RpcClient
     bitcoin: Bitcoind | None
 
-    def block_s(self, terms: Terms) -> int | None:
+    def pace_s(self, terms: Terms) -> int | None:
         """Seconds a Bitcoin block, as it goes here; on regtest nobody knows without a bitcoind."""
-        if self.bitcoin is not None and terms.bitcoin.name == "regtest":
-            return read_pace(self.bitcoin)
-        return None if terms.bitcoin.name == "regtest" else BLOCK_S
+        if terms.bitcoin.name != "regtest":
+            return SPACING_S
+        return None if self.bitcoin is None else read_pace(self.bitcoin)
 
 
 def stand_deposit(sources: Sources, terms: Terms, outpoint: Outpoint, kept: Kept | None) -> Standing:
-    """Where a deposit stands; `kept` where its file is here."""
-    pace = sources.block_s(terms)
-    if (found := find_sweep(terms, outpoint)) is not None:
-        return standing_of_sweep(terms, *found, pace)
+    """Where a deposit stands: by the node once it is swept, before by a bitcoind; `kept` where its file is here."""
+    pace = sources.pace_s(terms)
     to = None if kept is None else "0x" + kept.binding.address.hex()
-    fee = None if kept is None else kept.binding.max_fee
-    named = ("deposit", str(outpoint))
-    place = keccak256(outpoint.txid + outpoint.index.to_bytes(32, "big"))
-    if _view(sources.client, "credited_at", place)[0]:
-        return Standing(*named, DepositState.CREDITED, None, None, 0, None, None, None, to=to)
+    answer = ask_peg(sources.client, "hyperdust_getDeposit", str(outpoint))
+    if answer is not None:
+        return Standing(
+            "deposit",
+            str(outpoint),
+            DepositState(answer["status"]),
+            answer.get("amount_sats"),
+            answer.get("fee_sats"),
+            answer.get("confirmations", 0),
+            answer.get("needed"),
+            answer["reason"],
+            _scale(answer["expected_s"], pace),
+            answer.get("sweep"),
+            answer.get("address") or to,
+        )
+    unseen = Standing("deposit", str(outpoint), DepositState.UNPAID, None, None, 0, None, None, None, None, to)
+    if kept is not None:
+        unseen = replace(unseen, fee_sats=kept.binding.max_fee)
     if sources.bitcoin is None:
-        why = "the chain has seen no sweep of it; name a bitcoind with --bitcoin-rpc to see the coin itself"
-        return Standing(*named, DepositState.UNPAID, None, fee, 0, None, why, None, to=to)
+        why = "the node has seen no sweep of it; name a bitcoind with --bitcoin-rpc to see the coin itself"
+        return replace(unseen, reason=why)
     if (coin := find_unspent(sources.bitcoin, outpoint)) is not None:
-        return _standing_of_coin(terms, named, coin.output.sats, coin.confirmations, kept, pace)
-    spender = find_spender(sources.bitcoin, outpoint)
-    if spender is None or not spender.is_sweep:
-        why = "spent, not by the signers: taken back" if spender else "spent or never paid; the blocks are too far back"
-        state = DepositState.SPENT if spender else DepositState.UNPAID
-        txid = spender.transaction.txid[::-1].hex() if spender else None
-        return Standing(*named, state, None, fee, spender.confirmations if spender else 0, None, why, None, txid, to)
-    paid = kept.sats if kept is not None else 0
-    required = terms.rules.depth_of(paid) + 1
-    return Standing(
-        *named,
-        DepositState.SWEEPING,
-        paid or None,
-        spender.charge if fee is None else min(spender.charge, fee),
-        spender.confirmations,
-        required,
-        f"the sweep has to lie {required - 1} blocks deep",
-        None if pace is None else max(0, required - spender.confirmations) * pace,
-        spender.transaction.txid[::-1].hex(),
-        to,
+        return _stand_unswept(terms, unseen, coin, pace)
+    if (spender := find_spender(sources.bitcoin, outpoint)) is None:
+        return replace(unseen, reason="there is no such coin, or it was spent long ago; is the txid right?")
+    return _stand_spent(terms, unseen, spender, pace, kept)
+
+
+def _stand_unswept(terms: Terms, unseen: Standing, coin: Coin, pace: int | None) -> Standing:
+    rules, needed, sats = terms.rules, terms.rules.origin_depth, coin.output.sats
+    state, reason = DepositState.CONFIRMING, f"signers sweep it at {needed} confirmations, or before"
+    if coin.confirmations >= needed:
+        state, reason = DepositState.WAITING, "the signers take it in with their next vault transaction"
+    blocks = max(0, needed - coin.confirmations) + ROUND_BLOCKS + rules.depth_of(sats) + 1
+    expected = None if pace is None else blocks * pace
+    if terms.frozen is not None:
+        reason, expected = f"the peg is frozen ({terms.frozen})", None
+    if sats < rules.min_deposit_sats:
+        way_out = f"`hyperdust bridge reclaim` gets it back after {rules.reclaim_blocks} blocks"
+        reason = f"{sats} sats are below the least deposit, {rules.min_deposit_sats}: never swept; {way_out}"
+        expected = None
+    elif coin.confirmations >= rules.reclaim_blocks:
+        reason, expected = "nobody has swept it; `hyperdust bridge reclaim` gets it back now", None
+    return replace(
+        unseen,
+        state=state,
+        sats=sats,
+        confirmations=coin.confirmations,
+        needed=needed,
+        reason=reason,
+        expected_s=expected,
     )
 
 
-def _standing_of_coin(
-    terms: Terms, named: tuple[str, str], sats: int, confirmations: int, kept: Kept | None, pace: int | None
-) -> Standing:
-    required = terms.rules.origin_depth + 1
-    to = None if kept is None else "0x" + kept.binding.address.hex()
-    fee = None if kept is None else kept.binding.max_fee
-    state, reason = DepositState.CONFIRMING, f"signers sweep it once it is {required - 1} blocks deep"
-    if confirmations >= required:
-        state, reason = DepositState.WAITING, "the signers take it into their next vault transaction"
-    expected = None if pace is None else (max(0, required - confirmations) + terms.rules.depth_of(sats) + 1) * pace
-    if terms.frozen is not None:
-        reason, expected = f"the peg is frozen ({terms.frozen})", None
-    if sats < terms.rules.min_deposit_sats:
-        reason = (
-            f"{sats} sats are below the least deposit, {terms.rules.min_deposit_sats}: never swept; "
-            f"`hyperdust bridge reclaim` gets it back after {terms.rules.reclaim_blocks} blocks"
-        )
-        expected = None
-    elif confirmations >= terms.rules.reclaim_blocks:
-        reason = "nobody has swept it; `hyperdust bridge reclaim` gets it back now"
-    return Standing(*named, state, sats, fee, confirmations, required, reason, expected, None, to)
+def _stand_spent(terms: Terms, unseen: Standing, spender: Spender, pace: int | None, kept: Kept | None) -> Standing:
+    seen = replace(unseen, confirmations=spender.confirmations, txid=show_hash(spender.transaction.txid))
+    if not spender.is_sweep:
+        return replace(seen, state=DepositState.SPENT, reason="taken back by its owner, not swept by the signers")
+    sats = None if kept is None else kept.sats
+    needed = terms.rules.depth_of(sats or 0) + 1
+    return replace(
+        seen,
+        state=DepositState.SWEPT if spender.confirmations else DepositState.SWEEPING,
+        sats=sats,
+        fee_sats=spender.charge if kept is None else min(spender.charge, kept.binding.max_fee),
+        needed=needed,
+        reason=f"its sweep needs {needed} confirmations",
+        expected_s=None if pace is None else max(0, needed - spender.confirmations) * pace,
+    )
 
 
 def stand_withdrawal(sources: Sources, terms: Terms, number: int) -> Standing:
-    """Where a withdrawal stands.
+    """Where a withdrawal stands: by the node, and by a bitcoind while its payout is in no block.
 
     Raises:
         UnknownWithdrawal: there is none of that number.
     """
-    _, script, sats, max_fee, status, _ = _view(sources.client, "withdrawal_of", number)
-    if status not in _STATES:
+    answer = ask_peg(sources.client, "hyperdust_getWithdrawal", number)
+    if answer is None:
         raise UnknownWithdrawal(f"no withdrawal has number {number}; `hyperdust bridge withdraw` prints it")
-    state, reason, expected = _STATES[status], None, None
-    confirmations, required, txid = 0, None, None
-    pace = sources.block_s(terms)
-    if state in {WithdrawalState.QUEUED, WithdrawalState.GIVEN_UP}:
-        required = terms.rules.origin_depth + 1
-        vault = terms.state.vault
-        spender = None
-        if sources.bitcoin is not None and vault is not None:
-            spender = find_payout(sources.bitcoin, Outpoint(vault.txid, 0), bytes(script), sats)
-        if spender is not None:
-            state, confirmations = WithdrawalState.PAYING, spender.confirmations
-            txid = spender.transaction.txid[::-1].hex()
-            reason = f"the payout has to lie {required - 1} blocks deep"
-            expected = None if pace is None else max(0, required - confirmations) * pace
-        elif state is WithdrawalState.GIVEN_UP:
-            reason = f"the refund waits until an anchor that knows of it lies {terms.rules.refund_depth} blocks deep"
-        else:
-            reason = _why_queued(terms, sats + max_fee)
-    return Standing(
-        "withdrawal", str(number), state, sats + max_fee, max_fee, confirmations, required, reason, expected, txid
+    pace, vault = sources.pace_s(terms), terms.state.vault
+    found = Standing(
+        "withdrawal",
+        str(number),
+        WithdrawalState(answer["status"]),
+        answer["sats"],
+        answer["fee_sats"],
+        answer["confirmations"],
+        answer["needed"],
+        answer["reason"],
+        None if (left := answer["expected_s"]) is None else _scale(left, pace),
+        answer["txid"],
+    )
+    if found.is_done or found.state is WithdrawalState.PAYING or sources.bitcoin is None or vault is None:
+        return found
+    script = bytes.fromhex(answer["script"][2:])
+    spender = find_payout(sources.bitcoin, Outpoint(vault.txid, 0), script, answer["sats"])
+    if spender is None:
+        return found
+    return replace(
+        found,
+        state=WithdrawalState.PAYING,
+        confirmations=spender.confirmations,
+        txid=show_hash(spender.transaction.txid),
+        reason=f"paid on Bitcoin; {answer['needed']} confirmations make it final here",
+        expected_s=None if pace is None else max(0, answer["needed"] - spender.confirmations) * pace,
     )
 
 
-def _why_queued(terms: Terms, value: int) -> str:
-    if terms.frozen is not None:
-        return f"the peg is frozen ({terms.frozen}); no payout until it thaws"
-    if terms.state.vault_sats < value + terms.rules.min_vault_sats:
-        return f"the vault holds {terms.state.vault_sats} sats, too little for it: it waits for deposits"
-    return "its block has to be final and anchored; then the signers' next vault transaction pays it"
+def _scale(expected_s: int | None, pace: int | None) -> int | None:
+    """The node reckons with Bitcoin's ten minutes; a development network has a pace of its own."""
+    return None if expected_s is None or pace is None else expected_s * pace // SPACING_S
 
 
 def read_announced(client: RpcClient, terms: Terms) -> tuple[Binding, ...]:
@@ -237,7 +242,3 @@ def _wait(look: Callable[[], Standing], timeout_s: float, say: Say) -> Standing:
         if time.monotonic() > deadline:
             raise WaitTimeout(f"{line}; nothing is lost: go on with `hyperdust bridge status {found.id}`")
         time.sleep(_POLL_S)
-
-
-def _view(client: RpcClient, function: str, *args: object) -> tuple[Any, ...]:
-    return decode_output("Bridge", function, client.view(BRIDGE, encode_call("Bridge", function, *args)))

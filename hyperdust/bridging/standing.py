@@ -5,15 +5,11 @@ Every state has its k of N, why it waits, and about how long. What nobody can se
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any
 
 from bridge.deposits import Outpoint
-from bridge.peg_state import Sweep, SweepStatus, VaultRecord
 from bridge.scripts import vault_output
 from hyperdust.bridging.terms import Terms
-
-BLOCK_S: Final = 600
-"""Bitcoin's spacing."""
 
 
 class DepositState(StrEnum):
@@ -22,12 +18,17 @@ class DepositState(StrEnum):
     UNPAID = "unpaid"
     CONFIRMING = "confirming"
     """On Bitcoin, not deep enough for the signers yet."""
-    WAITING = "waiting for the sweep"
+    WAITING = "waiting"
+    """Deep enough; the signers' next vault transaction takes it in."""
     SWEEPING = "sweeping"
-    """A vault transaction has taken it in, and is not deep enough yet."""
+    """Taken into a vault transaction that is in no block yet."""
+    SWEPT = "swept"
+    """That transaction is in a block, and not deep enough yet."""
+    UNCLAIMED = "unclaimed"
+    """Swept, and nobody has shown the chain whose it is."""
     CREDITED = "credited"
     SPENT = "spent"
-    """Taken back by its owner, or swept: by whom, nobody here can see yet."""
+    """Taken back by its owner."""
 
 
 class WithdrawalState(StrEnum):
@@ -51,12 +52,12 @@ class Standing:
     id: str
     state: DepositState | WithdrawalState
     sats: int | None
-    """Paid in, or burned."""
+    """What was paid in, or is paid out."""
     fee_sats: int | None
-    """What goes to Bitcoin's fee, or most of it; null until that is known."""
+    """A deposit's share of its sweep's fee, at most as long as that is not known; what a withdrawal burned for it."""
     confirmations: int
     """Of what it waits for: deposit, sweep or payout."""
-    required: int | None
+    needed: int | None
     reason: str | None
     """Why it waits; null at the end."""
     expected_s: int | None
@@ -75,12 +76,12 @@ class Standing:
         return {
             "kind": self.kind,
             "id": self.id,
-            "state": self.state.value,
+            "status": self.state.value,
             "done": self.is_done,
             "sats": self.sats,
             "fee_sats": self.fee_sats,
             "confirmations": self.confirmations,
-            "required": self.required,
+            "needed": self.needed,
             "reason": self.reason,
             "expected_s": self.expected_s,
             "txid": self.txid,
@@ -89,7 +90,7 @@ class Standing:
 
     def summary(self) -> str:
         """One line for people."""
-        depth = "" if self.required is None or self.is_done else f", {self.confirmations}/{self.required} confirmations"
+        depth = "" if self.needed is None or self.is_done else f", {self.confirmations}/{self.needed} confirmations"
         why = "" if self.reason is None else f": {self.reason}"
         soon = "" if self.expected_s is None else f"; about {_duration(self.expected_s)}"
         return f"{self.kind} {self.id} is {self.state.value}{depth}{why}{soon}"
@@ -110,7 +111,7 @@ class Audit:
     unswept_sats: int
     """At announced deposit addresses, still their owners'; 0 where no bitcoind was asked."""
     supply_sats: int
-    """BTC on L2, rounded up, less `genesis_sats`: below 0 where more than was bridged in is burned or withdrawn."""
+    """BTC on L2 that the vault has to cover: rounded up, less `genesis_sats`."""
     genesis_sats: int
     """A development network's coins, backed by nothing; 0 on the main network."""
     uncredited_sats: int
@@ -145,42 +146,6 @@ class Audit:
         }
 
 
-def find_sweep(terms: Terms, outpoint: Outpoint) -> tuple[VaultRecord, Sweep] | None:
-    """The vault transaction that took a deposit in, as the chain has it proven."""
-    for record in terms.state.records:
-        for sweep in record.sweeps:
-            if sweep.outpoint == outpoint:
-                return record, sweep
-    return None
-
-
-def standing_of_sweep(terms: Terms, record: VaultRecord, sweep: Sweep, block_s: int | None) -> Standing:
-    """A deposit whose sweep the chain knows."""
-    required = terms.rules.depth_of(sweep.sats) + 1
-    got = max(0, terms.height - record.coin.height + 1)
-    credited = sweep.status is SweepStatus.CREDITED
-    reason = None
-    if not credited:
-        reason = f"the sweep has to lie {required - 1} blocks deep"
-        if sweep.status is SweepStatus.UNCLAIMED:
-            reason = "nobody has shown the chain whose deposit it is; announce it again with `bridge status`"
-        if terms.frozen is not None:
-            reason = f"the peg is frozen ({terms.frozen})"
-    return Standing(
-        "deposit",
-        str(sweep.outpoint),
-        DepositState.CREDITED if credited else DepositState.SWEEPING,
-        sweep.sats,
-        sweep.sats - sweep.worth,
-        got,
-        required,
-        reason,
-        None if credited or block_s is None else max(0, required - got) * block_s,
-        record.coin.txid[::-1].hex(),
-        "0x" + sweep.address.hex() if any(sweep.address) else None,
-    )
-
-
 def audit(terms: Terms, *, seen_on_bitcoin: bool | None, unswept_sats: int) -> Audit:
     """The vault's book against all that is owed."""
     state = terms.state
@@ -190,7 +155,7 @@ def audit(terms: Terms, *, seen_on_bitcoin: bool | None, unswept_sats: int) -> A
     return Audit(
         state.vault_sats,
         unswept_sats,
-        state.supply_sats - state.genesis_sats,
+        max(0, state.supply_sats - state.genesis_sats),
         state.genesis_sats,
         swept,
         queued,

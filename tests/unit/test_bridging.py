@@ -21,12 +21,14 @@ from hyperdust.bridging import addresses, deposit, errors, keeping, withdraw
 from hyperdust.bridging.access import config_link, devnet_options, leave_link
 from hyperdust.bridging.following import Sources, stand_deposit, stand_withdrawal
 from hyperdust.bridging.reclaim import Coin, build_reclaim, send_reclaim
-from hyperdust.bridging.standing import audit, standing_of_sweep
+from hyperdust.bridging.standing import audit
 from hyperdust.bridging.terms import Terms, load_params
 from hyperdust.cli.app import run
 from hyperdust.contracts_abi import encode_call
+from hyperdust.rpc_client import RpcError
 from tests.unit.bridge.keys import make_custody
 
+PACE_S = 5
 TO = bytes.fromhex("70997970C51812dc3A010C7d01b50e0d17dc79C8")
 CHAIN = 48_000_007
 CUSTODY = make_custody()
@@ -54,9 +56,8 @@ class Node:
         found = self.answers[method]
         return found(*params) if callable(found) else found
 
-    def view(self, to, data):
-        assert to == (0x5006).to_bytes(20, "big")
-        return self.answers["view"](data)
+
+UNSWEPT = Node(hyperdust_getDeposit=None)
 
 
 # --- addresses and amounts
@@ -128,7 +129,7 @@ def test_no_amounts(text):
 
 @given(st.integers(0, MAX_SATS))
 def test_the_fee_that_nobody_named_never_eats_the_deposit(sats):
-    assert 1_000 <= deposit.choose_fee(sats) <= max(1_000, sats // 10)
+    assert 2_000 <= deposit.choose_fee(sats) <= max(2_000, sats // 10)
 
 
 def test_the_code_says_the_link():
@@ -284,21 +285,40 @@ def make_swept(status, *, sats=500_000, height=490):
     return replace(make_genesis(CUSTODY, 0), records=(record,)), record, sweep
 
 
-@pytest.mark.parametrize(
-    ("status", "height", "state", "confirmations"),
-    [
-        (SweepStatus.CLAIMED, 498, "sweeping", 3),
-        (SweepStatus.CLAIMED, 494, "sweeping", 7),
-        (SweepStatus.CREDITED, 490, "credited", 11),
-    ],
-)
-def test_a_swept_deposit(status, height, state, confirmations):
-    terms, record, sweep = make_terms(), *make_swept(status, height=height)[1:]
-    found = standing_of_sweep(terms, record, sweep, 600)
-    assert (found.state, found.confirmations, found.required) == (state, confirmations, 7)
+SWEPT = {
+    "outpoint": "00" * 32 + ":1",
+    "status": "swept",
+    "amount_sats": 500_000,
+    "credit_sats": 499_600,
+    "fee_sats": 400,
+    "address": "0x" + TO.hex(),
+    "sweep": "01" * 32,
+    "confirmations": 3,
+    "needed": 7,
+    "reason": "its sweep needs 7 confirmations",
+    "expected_s": 2_400,
+    "block": None,
+}
+
+
+def test_a_swept_deposit_is_the_node_s_to_tell():
+    node = Node(hyperdust_getDeposit=SWEPT)
+    found = stand_deposit(Sources(node, Mempool()), make_terms(), Outpoint(bytes(32), 1), None)
+    assert node.asked == [("hyperdust_getDeposit", "00" * 32 + ":1")]
+    assert (found.state, found.confirmations, found.needed, found.is_done) == ("swept", 3, 7, False)
     assert (found.sats, found.fee_sats, found.to) == (500_000, 400, "0x" + TO.hex())
-    assert (found.reason is None, found.expected_s is None) == (found.is_done, found.is_done)
-    assert found.id == f"{'00' * 32}:1"
+    assert found.expected_s == 4 * PACE_S
+    assert "3/7 confirmations" in found.summary()
+    node.answers["hyperdust_getDeposit"] = {"status": "credited", "block": 7, "reason": None, "expected_s": 0}
+    assert stand_deposit(Sources(node, None), make_terms(), Outpoint(bytes(32), 1), None).is_done
+
+
+def test_a_method_that_the_node_does_not_serve_is_no_answer():
+    def unknown(*_):
+        raise RpcError(-32601, "the method hyperdust_getDeposit does not exist")
+
+    found = stand_deposit(Sources(Node(hyperdust_getDeposit=unknown), None), make_terms(), Outpoint(bytes(32), 1), None)
+    assert (found.state, "--bitcoin-rpc" in found.reason) == ("unpaid", True)
 
 
 class Mempool:
@@ -318,31 +338,33 @@ class Mempool:
         return self.spender.encode()
 
     def chain_info(self):
-        return type("Info", (), {"height": 0})
+        return type("Info", (), {"height": 1})
 
-    def block_hash(self, _):
-        return bytes(32)
+    def block_hash(self, height):
+        return bytes([height]) * 32
 
-    def raw_header(self, _):
-        return bytes(80)
+    def raw_block(self, _):
+        return b""
+
+    def raw_header(self, block_hash):
+        return bytes(68) + (PACE_S * block_hash[0]).to_bytes(4, "little") + bytes(8)
 
 
 @pytest.mark.parametrize(
     ("sats", "confirmations", "state", "cause"),
     [
-        ("0.005", 0, "confirming", "6 blocks deep"),
-        ("0.005", 6, "confirming", "6 blocks deep"),
-        ("0.005", 7, "waiting for the sweep", "next vault transaction"),
-        ("0.005", 1_008, "waiting for the sweep", "bridge reclaim"),
-        ("0.00009999", 7, "waiting for the sweep", "never swept"),
+        ("0.005", 0, "confirming", "6 confirmations"),
+        ("0.005", 5, "confirming", "6 confirmations"),
+        ("0.005", 6, "waiting", "next vault transaction"),
+        ("0.005", 1_008, "waiting", "bridge reclaim"),
+        ("0.00009999", 7, "waiting", "never swept"),
     ],
 )
 def test_a_deposit_before_its_sweep(tmp_path, sats, confirmations, state, cause):
     kept = make_kept(tmp_path)
     coin = {"value": sats, "confirmations": confirmations, "scriptPubKey": {"hex": kept.script.hex()}}
-    node = Node(view=lambda _: bytes(32))
-    found = stand_deposit(Sources(node, Mempool(coin)), make_terms(), Outpoint(bytes(32), 0), kept)
-    assert (found.state, found.confirmations, found.required) == (state, confirmations, 7)
+    found = stand_deposit(Sources(UNSWEPT, Mempool(coin)), make_terms(), Outpoint(bytes(32), 0), kept)
+    assert (found.state, found.confirmations, found.needed) == (state, confirmations, 6)
     assert cause in found.reason
     assert found.fee_sats == 5_000
 
@@ -351,59 +373,64 @@ def test_a_deposit_before_its_sweep(tmp_path, sats, confirmations, state, cause)
 def test_a_deposit_in_the_mempool_s_hands(tmp_path, sequence, state, fee):
     kept, place = make_kept(tmp_path), Outpoint(b"\x07" * 32, 4)
     spender = Transaction(2, (Input(place.txid, 4, b"", sequence),), (Output(9, b"\x51"),), 0)
-    sources = Sources(Node(view=lambda _: bytes(32)), Mempool(spender=spender))
-    found = stand_deposit(sources, make_terms(), place, kept)
+    found = stand_deposit(Sources(UNSWEPT, Mempool(spender=spender)), make_terms(), place, kept)
     assert (found.state, found.fee_sats, found.txid) == (state, fee, spender.txid[::-1].hex())
 
 
-def test_a_deposit_without_a_bitcoind_to_see_it():
-    found = stand_deposit(Sources(Node(view=lambda _: bytes(32)), None), make_terms(), Outpoint(bytes(32), 0), None)
-    assert "--bitcoin-rpc" in found.reason
-    old = stand_deposit(
-        Sources(Node(view=lambda _: (7).to_bytes(32, "big")), None), make_terms(), Outpoint(bytes(32), 0), None
-    )
-    assert (old.state, old.is_done) == ("credited", True)
+def test_a_deposit_that_nobody_can_see():
+    found = stand_deposit(Sources(UNSWEPT, None), make_terms(), Outpoint(bytes(32), 0), None)
+    assert (found.state, "--bitcoin-rpc" in found.reason) == ("unpaid", True)
+    gone = stand_deposit(Sources(UNSWEPT, Mempool()), make_terms(), Outpoint(bytes(32), 0), None)
+    assert (gone.state, "is the txid right" in gone.reason) == ("unpaid", True)
 
 
-def withdrawal_words(status):
-    from eth_abi.abi import encode
+WITHDRAWAL = {
+    "id": 0,
+    "status": "queued",
+    "script": "0x0014" + "00" * 20,
+    "sats": 40_000,
+    "fee_sats": 3_000,
+    "txid": None,
+    "confirmations": 0,
+    "needed": 7,
+    "reason": "the vault holds 0 sats",
+    "expected_s": 7_200,
+}
 
-    types = ["address", "bytes", "uint256", "uint256", "uint256", "uint256"]
-    return encode(types, ["0x" + "11" * 20, b"\x00\x14" + bytes(20), 40_000, 3_000, status, 5])
 
-
-@pytest.mark.parametrize(
-    ("status", "state", "cause"),
-    [
-        (1, "queued", "vault holds 0 sats"),
-        (2, "given up", "100 blocks deep"),
-        (3, "paid", None),
-        (4, "refunded", None),
-    ],
-)
-def test_a_withdrawal(status, state, cause):
-    found = stand_withdrawal(Sources(Node(view=lambda _: withdrawal_words(status)), None), make_terms(), 0)
-    assert (found.state, found.sats, found.fee_sats) == (state, 43_000, 3_000)
-    assert (cause in found.reason) if cause else (found.reason is None and found.is_done)
+@pytest.mark.parametrize("status", ["queued", "given up", "paying", "paid", "refunded"])
+def test_a_withdrawal(status):
+    done = status in {"paid", "refunded"}
+    answer = WITHDRAWAL | {"status": status} | ({"reason": None, "expected_s": 0} if done else {})
+    found = stand_withdrawal(Sources(Node(hyperdust_getWithdrawal=answer), Mempool()), make_terms(), 0)
+    assert (found.state, found.sats, found.fee_sats, found.is_done) == (status, 40_000, 3_000, done)
+    assert found.expected_s == (0 if done else 12 * PACE_S)
 
 
 def test_a_payout_in_the_mempool_is_seen():
-    state = make_swept(SweepStatus.CREDITED)[0]
+    vault = VaultCoin(b"\x01" * 32, 499_600, 490, 0)
+    state = replace(make_genesis(CUSTODY, 0), base=vault)
     outputs = (Output(1, b"\x51\x20" + bytes(32)), Output(40_000, b"\x00\x14" + bytes(20)))
     payout = Transaction(2, (Input(b"\x01" * 32, 0, b"", CHARGE_FLAG),), outputs, 0)
-    sources = Sources(Node(view=lambda _: withdrawal_words(1)), Mempool(spender=payout))
+    sources = Sources(Node(hyperdust_getWithdrawal=WITHDRAWAL), Mempool(spender=payout))
     found = stand_withdrawal(sources, make_terms(state), 0)
-    assert (found.state, found.confirmations, found.required) == ("paying", 0, 7)
+    assert (found.state, found.confirmations, found.needed) == ("paying", 0, 7)
     assert found.txid == payout.txid[::-1].hex()
 
 
 def test_no_such_withdrawal():
     with pytest.raises(errors.BridgeRefused, match="number 9"):
-        stand_withdrawal(Sources(Node(view=lambda _: withdrawal_words(0)), None), make_terms(), 9)
+        stand_withdrawal(Sources(Node(hyperdust_getWithdrawal=None), None), make_terms(), 9)
+
+
+def make_swept_state():
+    sweep = Sweep(Outpoint(bytes(32), 1), 500_000, b"", False, SweepStatus.CLAIMED, TO, 499_600)
+    record = VaultRecord(VaultCoin(b"\x01" * 32, 499_600, 490, 0), bytes(32), 400, (), (sweep,))
+    return replace(make_genesis(CUSTODY, 0), records=(record,))
 
 
 def test_the_audit_says_what_is_covered():
-    good = audit(make_terms(make_swept(SweepStatus.CLAIMED)[0]), seen_on_bitcoin=True, unswept_sats=5)
+    good = audit(make_terms(make_swept_state()), seen_on_bitcoin=True, unswept_sats=5)
     assert good.ok
     shown = good.as_json()
     assert {"vault_sats", "unswept_sats", "supply_sats", "ok"} <= set(shown)

@@ -39,7 +39,7 @@ def test_each_option_has_its_environment_variable_and_each_command_takes_config_
 
 
 def test_commands_that_answer_take_json():
-    long_running = {("devnet",), ("node",), ("miner",), ("companion",), ("signer",)}
+    long_running = {("devnet",), ("node",), ("miner",), ("companion",), ("signer",), ("bridge", "publish-data")}
     for path in set(COMMANDS) - long_running:
         assert any("--json" in param.opts for param in COMMANDS[path].params), path
 
