@@ -138,7 +138,8 @@ class Provider:
                 self._answer(entry)
                 template = self.client.latest or template
             name = _step_name(offer)
-            self.outbox.deliver(name, self._call_of(offer, entry), template, partial(self._send, entry))
+            if not self.outbox.deliver(name, self._call_of(offer, entry), template, partial(self._send, entry)):
+                self._decline(offer, entry, template)  # refused for good: no longer bonded, or not for so much
             if offer.status == REQUESTED and self._submits_twice(offer.id):
                 again = self._call_of(offer, entry)
                 self.outbox.deliver(f"{name}:again", again, template, partial(self._send, entry))

@@ -87,6 +87,8 @@ class JobIndex:
             for name in names
         }
         self._windows: _Windows | None = None
+        self._bonded: tuple[bytes, dict[tuple[bytes, bytes], bool]] = (b"", {})
+        """As of a head: (graph, provider) -> whether its submissions are taken."""
         snapshot = store.latest
         first = max(0, snapshot.head.number - SCAN_BLOCKS)
         self._head = snapshot.canonical_hash(first) or snapshot.genesis_hash
@@ -212,6 +214,8 @@ class JobIndex:
             return Offer(job, job.status, requested + 1, assigned=True)
         if any(address_bytes(job.request["provider"])):
             return None  # a named provider's job is nobody else's
+        if not self._is_bonded(job.request["graph"], provider):
+            return None
         declined = job.last("Declined")
         if declined is not None:
             own = address_bytes(declined.values["provider"]) == provider
@@ -264,6 +268,19 @@ class JobIndex:
         except ViewFailed:
             return None
         return drawing, address_bytes(account)
+
+    def _is_bonded(self, graph: bytes, provider: bytes) -> bool:
+        head = self._store.latest.head.hash
+        if self._bonded[0] != head:
+            self._bonded = (head, {})
+        known = self._bonded[1]
+        if (graph, provider) not in known:
+            try:
+                (found,) = view(self._head_state(), self._params, "Bonds", "is_provider", graph, provider)
+            except ViewFailed:
+                found = False
+            known[graph, provider] = bool(found)
+        return known[graph, provider]
 
     def _load_windows(self) -> _Windows | None:
         if self._windows is None:

@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.functional, pytest.mark.timeout(1_500)]
 
 JOBS: Final = int(os.environ.get("HYPERDUST_TEST_JOBS", "30"))
 DEVNET_OPTIONS: Final = ("--miners", "2", "--companions", "2", "--no-demo", "--no-explorer")
-LIE_PERCENT: Final = 40
+LIE_PERCENT: Final = 50
 IN_FLIGHT: Final = 6
 """Jobs without a reveal at a time: what two cores compute twice within the companion's window."""
 WORDS: Final = ("block", "ticket", "proof", "river", "bridge", "the", "a", "of", "miner", "light")
@@ -63,7 +63,8 @@ class Run:
             wanted = input_bytes(graph, None, view)
         else:
             wanted = input_bytes(graph, " ".join(self.dice.choices(WORDS, k=self.dice.randint(2, 8))), None)
-        named = self.dice.choice((None, None, role_key(0).address, role_key(1).address, self.liar.address))
+        miners = (role_key(0).address, role_key(1).address, self.liar.address)
+        named = self.dice.choice((None, None, *miners, self.liar.address))
         if named == self.liar.address and not self.roles.serves(self.liar, graph=graph):
             named = None  # slashed, and not bonded again yet
         self.waiting.append(self.roles.request(asker, wanted, graph, named))

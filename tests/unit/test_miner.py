@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from chain.params import BONDS
 from consensus.certificate import decode_certificate
+from hyperdust.contracts_abi import encode_call
 from hyperdust.journal import Journal
 from hyperdust.lies import FaultRefused, ProviderLie
 from hyperdust.miner.config import MinerConfig
@@ -207,3 +209,27 @@ def test_a_fault_is_for_devnets_and_for_operators_that_exist(chain: WorkChain, t
     liar = Liar(ProviderLie.VALUE, 10_000)
     with pytest.raises(FaultRefused, match="has operators 0 to"):
         run_miner(MinerConfig(account=MINER, graphs=("minilm",), data_dir=tmp_path, liar=liar), threading.Event())
+
+
+def test_who_is_not_bonded_is_offered_no_job_that_is_anybodys(chain: WorkChain, tmp_path: Path) -> None:
+    chain.bond(OTHER_MINER)  # drawn, and silent
+    miner = small_miner(chain, tmp_path / "miner")
+    turn(chain, miner)
+    chain.ask(rows().tobytes(), ROWS)
+    before = nonce(chain)
+    turn(chain, miner, 9)
+    assert nonce(chain) == before  # a submission would be reverted, and cost gas
+    chain.bond(MINER)
+    turn(chain, miner, 3)
+    assert status(chain) == 2
+
+
+def test_a_job_whose_result_is_refused_for_good_is_declined(chain: WorkChain, tmp_path: Path) -> None:
+    chain.bond(MINER)
+    miner = small_miner(chain, tmp_path / "miner")
+    turn(chain, miner)
+    chain.ask(rows().tobytes(), ROWS, MINER)
+    turn(chain, miner)
+    chain.send(MINER, BONDS, encode_call("Bonds", "leave", graph_id()))  # as after a slash
+    turn(chain, miner, 8)
+    assert status(chain) == 5  # the asker need not wait for the deadline
