@@ -55,9 +55,11 @@ def publish_data(
     from hyperdust.bitcoind import Bitcoind, Login
     from hyperdust.bridging.access import BitcoinOptions, devnet_options
     from hyperdust.data_publisher import Journal, NodeBlocks, Publisher
+    from hyperdust.logging import LogFormat, LogLevel, set_up
     from hyperdust.paths import state_dir
     from hyperdust.rpc_client import RpcClient
 
+    set_up(LogLevel.WARNING, LogFormat.CONSOLE)
     named = BitcoinOptions(bitcoin_rpc, bitcoin_user, bitcoin_password, bitcoin_cookie)
     options = named if bitcoin_rpc is not None else devnet_options(rpc)
     if options is None or options.rpc is None:

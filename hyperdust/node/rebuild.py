@@ -18,7 +18,7 @@ from bridge.batch import NO_PAYLOAD, read_batch, rebuild_block
 from bridge.peg_state import NO_ANCHOR
 from bridge.scripts import vault_output
 from chain.blocks import Block, encode_body
-from chain.errors import Invalid, NodeFault, NotYet
+from chain.errors import HyperdustError, Invalid, NodeFault, NotYet
 from chain.params import ChainParams
 from consensus.peg import load_peg
 from consensus.peg_terms import rules_of
@@ -155,7 +155,7 @@ class Rebuild:
         try:
             found.anchor.check_facts(compute_facts(view, self._params, block_hash, self._previous))
         except Invalid as error:
-            raise RebuildDiffers(height, f"{error}, in the anchor of {found.place}") from error
+            raise RebuildDiffers(height, f"{_name(error)}, in the anchor of {found.place}") from error
         self._previous = found.anchor.id
         self._compared += 1
         self._anchored = height
@@ -233,9 +233,9 @@ class Rebuild:
                 self._imported += self._importer.import_block(block).outcome is not Outcome.KNOWN
                 self._progress(self._height, self._target)
         except Invalid as error:
-            raise RebuildDiffers(at, f"{type(error).__name__}: {error} ({place})") from error
+            raise RebuildDiffers(at, f"{_name(error)} ({place})") from error
         except NotYet as error:
-            raise DataMissing(at, f"{type(error).__name__}: {error}; later it may be valid ({place})") from error
+            raise DataMissing(at, f"{_name(error)}; later it may be valid ({place})") from error
 
     def _load_body(self, number: int) -> bytes | None:
         view = self._store.latest
@@ -246,3 +246,9 @@ class Rebuild:
     def _say_scanned(self, height: int, tip: int) -> None:
         if height % 1_000 == 0:
             log.info("reading bitcoin", height=height, of=tip)
+
+
+def _name(error: HyperdustError) -> str:
+    """What it says, after the name of its rule."""
+    name, said = type(error).__name__, str(error)
+    return said if said.startswith(name) else f"{name}: {said}"

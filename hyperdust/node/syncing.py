@@ -34,9 +34,9 @@ class NoBitcoinToSync(NodeFault):
 class ProgressBar:
     """Height, goal and blocks/s on one line of a terminal, or a line now and then."""
 
-    def __init__(self, stream: TextIO = sys.stderr) -> None:
-        self._stream = stream
-        self._terminal = stream.isatty()
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._terminal = self._stream.isatty()
         self._start = self._last = time.monotonic()
         self._count = 0
 
