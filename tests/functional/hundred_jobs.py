@@ -80,7 +80,7 @@ class Run:
         head = self.roles.client.quantity("eth_blockNumber")
         for job, state in self.states.items():
             if state not in OVER:
-                found = self.roles.devnet.request("hyperdust_getJob", job)
+                found = self.roles.client.call("hyperdust_getJob", job)
                 self.states[job] = found["status"]
                 if found["status"] == "requested" and head > found["deadline"]:
                     self._refund(job)
@@ -163,11 +163,11 @@ def check_money(run: Run) -> None:
     honest = [role_key(index).address for index in (0, 1, 10, 11)]
     askers = [account.address for account in roles.devnet.accounts]
     for address in (*honest, *askers, run.liar.address):
-        held = int(roles.devnet.request("eth_getBalance", address, hex(block)), 16)
+        held = int(roles.client.call("eth_getBalance", address, hex(block)), 16)
         assert held == ledger.due[address.lower()], address
     for address in honest:
         assert roles.view("Bonds", "bond_of", address) == BTC
-    market = int(roles.devnet.request("eth_getBalance", "0x" + (0x5003).to_bytes(20, "big").hex(), hex(block)), 16)
+    market = int(roles.client.call("eth_getBalance", "0x" + (0x5003).to_bytes(20, "big").hex(), hex(block)), 16)
     assert market == roles.view("JobMarket", "escrow") + roles.view("JobMarket", "total_owed") == 0
     final = [job for job, state in run.states.items() if state == "final"]
     splits = {event["job"]: event for event in roles.events("JobMarket", "FeeSplit")}

@@ -51,7 +51,7 @@ def check_with(roles: Roles, *options: str) -> tuple[Any, int]:
 
 def test_a_copied_commitment_cannot_be_opened_and_is_not_paid(roles: Roles) -> None:
     cheat, job = check_with(roles, "--fault-kind", "copy")
-    found = roles.devnet.request("hyperdust_getJob", job)
+    found = roles.client.call("hyperdust_getJob", job)
     assert (found["companion"], found["check"]) == (cheat.address.lower(), "committed")
     split = event(roles, "FeeSplit", job)
     assert (split["companion"], split["burned"] + split["provider"]) == (0, FEE)
@@ -67,7 +67,7 @@ def test_a_false_accusation_costs_the_bond_and_the_provider_gets_half(roles: Rol
     assert roles.view("Bonds", "owed", HONEST.address) == BTC // 2
     split = event(roles, "FeeSplit", job)
     assert (split["companion"], split["burned"] + split["provider"]) == (0, FEE)
-    assert roles.devnet.request("hyperdust_getDispute", job)["verdict"] == "innocent"
+    assert roles.client.call("hyperdust_getDispute", job)["verdict"] == "innocent"
 
 
 @dataclass
@@ -139,7 +139,7 @@ def test_a_lie_is_slashed_and_its_asker_is_whole(roles: Roles, lies: dict[Provid
 def test_the_askers_fees_are_back(roles: Roles, lies: dict[ProviderLie, Lie]) -> None:
     for kind, lie in lies.items():
         assert roles.balance(lie.asker) == lie.asked + FEE, kind
-        credit = roles.devnet.request("hyperdust_getCredit", lie.key.address)
+        credit = roles.client.call("hyperdust_getCredit", lie.key.address)
         if kind is not ProviderLie.DOUBLE:
             assert credit["held"] == credit["spent"] == 0, kind
 
@@ -158,5 +158,5 @@ def test_a_result_is_paid_once_however_often_it_is_submitted(roles: Roles, lies:
     assert event(roles, "Submitted", first)["provider"].lower() == lie.key.address.lower()  # one log: one had effect
     assert event(roles, "FeeSplit", first)["provider"] > 0
     assert not [split for split in roles.events("JobMarket", "FeeSplit") if split["job"] == second]
-    credit = roles.devnet.request("hyperdust_getCredit", lie.key.address)
+    credit = roles.client.call("hyperdust_getCredit", lie.key.address)
     assert credit["held"] + credit["spent"] == roles.view("JobMarket", "job", first)[4]

@@ -93,7 +93,7 @@ class Roles:
         return job_of(self.client.wait_receipt(sent))
 
     def status(self, job: int) -> str:
-        return str(self.devnet.request("hyperdust_getJob", job)["status"])
+        return str(self.client.call("hyperdust_getJob", job)["status"])
 
     def balance(self, key: Any) -> int:
         return self.client.quantity("eth_getBalance", key.address, "latest")
@@ -102,11 +102,11 @@ class Roles:
         """All logs of a kind: their fields, `block`, `transaction` and `time`."""
         topics = ["0x" + event_topic(contract, name).hex()]
         address = "0x" + ADDRESSES[contract].hex()
-        logs = self.devnet.request("eth_getLogs", {"fromBlock": "0x1", "address": address, "topics": topics})
+        logs = self.client.call("eth_getLogs", {"fromBlock": "0x1", "address": address, "topics": topics})
         return [self._read(contract, name, log) for log in logs]
 
     def _read(self, contract: str, name: str, log: Mapping[str, Any]) -> dict[str, Any]:
-        block = self.devnet.request("eth_getBlockByNumber", log["blockNumber"], False)
+        block = self.client.call("eth_getBlockByNumber", log["blockNumber"], False)
         where = {"block": int(log["blockNumber"], 16), "transaction": log["transactionHash"]}
         return decode(contract, name, log) | where | {"time": int(block["timestamp"], 16)}
 
@@ -165,8 +165,8 @@ class Ledger:
         for address, account in json.loads(GENESIS.read_text())["alloc"].items():
             self.due[address.lower()] += int(account["balance"])
         for number in range(1, until + 1):
-            block = roles.devnet.request("eth_getBlockByNumber", hex(number), True)
-            receipts = roles.devnet.request("eth_getBlockReceipts", hex(number))
+            block = roles.client.call("eth_getBlockByNumber", hex(number), True)
+            receipts = roles.client.call("eth_getBlockReceipts", hex(number))
             self.seen.add(block["miner"].lower())
             for sent, receipt in zip(block["transactions"], receipts, strict=True):
                 self._apply(sent, receipt, int(block["baseFeePerGas"], 16), block["miner"].lower())
@@ -224,7 +224,7 @@ def supply(roles: Roles, ledger: Ledger, block: int) -> int:
     known = ledger.seen | {address.lower() for part in ("alloc", "system_contracts") for address in table[part]}
     known |= {"0x" + (0x5000 + place).to_bytes(20, "big").hex() for place in range(256)}
     known |= {"0x" + bytes(20).hex()} | {address.lower() for address in ledger.due}
-    return sum(int(roles.devnet.request("eth_getBalance", address, hex(block)), 16) for address in sorted(known))
+    return sum(int(roles.client.call("eth_getBalance", address, hex(block)), 16) for address in sorted(known))
 
 
 def checked_in(log: str) -> list[tuple[int, bool]]:
