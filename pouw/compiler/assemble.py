@@ -1,7 +1,7 @@
 """Operators in one list -> subgraphs: cuts where the block changes, and names what crosses a cut."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,7 +22,7 @@ from pouw.hypergraph import (
 )
 from pouw.operators.rules import RULE_BY_NAME
 from pouw.operators.types import Dimension, Tensor, TensorType
-from pouw.trace import INT16, INT32, UINT8, dtype_by_name, tensor_root
+from pouw.trace import INT16, INT32, UINT8, DType, dtype_by_name, tensor_root
 
 NAME_MAX = 64
 
@@ -95,9 +95,9 @@ class Assembly:
         self.inputs[name] = TensorType(INT16, (self.rows_dimension, width))
         return FromInput(name)
 
-    def image(self, name: str, height: int, width: int, channels: int) -> Handle:
-        """Declare an input uint8[height, width, channels]."""
-        self.inputs[name] = TensorType(UINT8, (height, width, channels))
+    def image(self, name: str, sides: tuple[int, int, int], dtype: DType = UINT8) -> Handle:
+        """Declare an input uint8[height, width, channels], or int16."""
+        self.inputs[name] = TensorType(dtype, sides)
         return FromInput(name)
 
     def input(self, name: str) -> Handle:
@@ -162,11 +162,12 @@ class Assembly:
             # an output of its own for each name: two names of one tensor are two operators
             assert isinstance(handle, FromOperator)  # noqa: S101
             named[handle.index] = clean_name(output)
-        runs = self._runs()
+        needed = self._needed(named)
+        runs = self._runs(needed)
         home = {step: place for place, (_, steps) in enumerate(runs) for step in steps}
         crossing: dict[int, str] = dict(named)
-        for index, step in enumerate(self._steps):
-            for tensor in step.tensors:
+        for index in sorted(needed):
+            for tensor in self._steps[index].tensors:
                 if isinstance(tensor, FromOperator) and home[tensor.index] != home[index]:
                     crossing.setdefault(tensor.index, f"{self._steps[tensor.index].label[:48]}.{tensor.index}")
         subgraphs = tuple(self._subgraph(block, steps, crossing) for block, steps in runs)
@@ -177,14 +178,24 @@ class Assembly:
         used = graph.constants()
         return Built(graph, {root: array for root, array in self.constants.items() if root in used})
 
-    def _runs(self) -> list[tuple[str, list[int]]]:
+    def _needed(self, outputs: Iterable[int]) -> set[int]:
+        """Return the operators that outputs depend on."""
+        needed = set(outputs)
+        for index in range(len(self._steps) - 1, -1, -1):
+            if index in needed:
+                tensors = self._steps[index].tensors
+                needed.update(tensor.index for tensor in tensors if isinstance(tensor, FromOperator))
+        return needed
+
+    def _runs(self, needed: set[int]) -> list[tuple[str, list[int]]]:
         runs: list[tuple[str, list[int]]] = []
-        for index, step in enumerate(self._steps):
+        for index in sorted(needed):
+            step = self._steps[index]
             if not runs or runs[-1][0] != step.block:
                 runs.append((step.block, []))
             runs[-1][1].append(index)
         if len(runs) > SUBGRAPHS_MAX:
-            runs = [("main", list(range(len(self._steps))))]
+            runs = [("main", sorted(needed))]
         seen: dict[str, int] = {}
         distinct = []
         for block, steps in runs:

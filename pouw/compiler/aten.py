@@ -2,26 +2,43 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from pouw.compiler.aten_attention import attend, attention, masked, masked_fill, softmax, where
-from pouw.compiler.aten_views import permute, reshape, same, select, split, take_slice, transpose, unbind
+from pouw.compiler.aten_images import image_handlers
+from pouw.compiler.aten_views import concatenate, permute, reshape, same, select, split, take_slice, transpose, unbind
 from pouw.compiler.program import Float
 from pouw.compiler.translation import Ids, Matrix, RowTable, Scores, Translation, float32
 
 
 def linear(work: Translation, node: Any, x: Any, weight: Any, bias: Any = None) -> Matrix:
     """Return x @ weight^T + bias."""
-    source = work.whole(x, "linear")
     matrix = float32(weight)
+    source, matrix = _ordered(work, x, matrix)
     offset = np.zeros(len(matrix), dtype=np.float32) if bias is None else float32(bias)
     if matrix.ndim != 2 or matrix.shape[1] != work.widths[source]:
         raise work.refuse("linear", f"weight {list(matrix.shape)} for width {work.widths[source]}")
     single = work.single[source]
     made = work.add("linear", len(matrix), source, single=single, arrays={"weight": matrix, "bias": offset})
     return work.like(made, node.meta["val"].shape, single=single)
+
+
+def _ordered(work: Translation, x: Any, matrix: Float) -> tuple[int, Float]:
+    """Return a node and the weights for all its columns in their order, for a view of some in another."""
+    if not isinstance(x, Matrix) or work.nodes[x.node].kind == "linear" or matrix.ndim != 2:
+        return work.whole(x, "linear"), matrix
+    source = work.whole(Matrix(x.node, np.arange(work.widths[x.node]).reshape(1, -1), None), "linear")
+    flat = x.columns.reshape(-1)
+    if x.rows is not None and prod(x.columns.shape[: x.rows]) != 1:
+        return work.whole(x, "linear"), matrix  # which names what is wrong
+    if matrix.shape[1] != flat.size or np.array_equal(flat, np.arange(work.widths[source])):
+        return source, matrix
+    spread = np.zeros((len(matrix), work.widths[source]), dtype=np.float32)
+    np.add.at(spread.T, flat, matrix.T)
+    return source, spread
 
 
 def layer_norm(
@@ -135,24 +152,30 @@ def add(work: Translation, node: Any, x: Any, y: Any, alpha: float = 1) -> Any: 
     if not work.is_constant(y):
         raise work.refuse("add", "the second operand is neither matrix nor constant")
     offset = _number(work, y) * np.float32(alpha)
-    if work.fixed_rows not in {None, 1} and offset.size == work.fixed_rows * x.columns.size:
-        return _positions(work, node, x, offset.reshape(work.fixed_rows, -1))
+    rows = work.row_counts[x.node]
+    if rows not in {None, 1} and offset.size == rows * x.columns.size:
+        return _positions(work, node, x, offset.reshape(rows, -1))
     return affine(work, node, x, np.ones(1, dtype=np.float32), offset)
 
 
 def _sum(work: Translation, node: Any, x: Matrix, y: Matrix) -> Matrix:
     left, right = work.whole(x, "add"), work.whole(y, "add")
-    if work.widths[left] != work.widths[right] or work.single[left] != work.single[right]:
+    if _shape_of(work, left) != _shape_of(work, right):
         raise work.refuse("add", "operands of two shapes")
     made = work.add("add", work.widths[left], left, right, single=work.single[left])
     return work.like(made, node.meta["val"].shape, single=work.single[left])
+
+
+def _shape_of(work: Translation, index: int) -> tuple[int, bool, int | None]:
+    return work.widths[index], work.single[index], work.row_counts[index]
 
 
 def _positions(work: Translation, node: Any, x: Matrix, table: Float) -> Matrix:
     source = work.whole(x, "add")
     if table.ndim != 2 or table.shape[1] != work.widths[source]:
         raise work.refuse("add", f"positions {list(table.shape)} for width {work.widths[source]}")
-    work.rows_max = min(work.rows_max, len(table))
+    if work.row_counts[source] is None:
+        work.rows_max = min(work.rows_max, len(table))
     made = work.add("positions", work.widths[source], source, arrays={"table": table})
     return work.like(made, node.meta["val"].shape, single=False)
 
@@ -168,7 +191,7 @@ def multiply(work: Translation, node: Any, x: Any, y: Any) -> Any:
         x, y = y, x
     if isinstance(x, Matrix) and isinstance(y, Matrix):
         left, right = work.whole(x, "mul"), work.whole(y, "mul")
-        if work.widths[left] != work.widths[right] or work.single[left] != work.single[right]:
+        if _shape_of(work, left) != _shape_of(work, right):
             raise work.refuse("mul", "operands of two shapes")
         made = work.add("gate", work.widths[left], left, right, single=work.single[left])
         return work.like(made, node.meta["val"].shape, single=work.single[left])
@@ -305,4 +328,6 @@ HANDLERS: Mapping[str, Callable[..., Any]] = {
     "_to_copy": same,
     "expand": same,
     "arange": row_numbers,
+    "cat": concatenate,
 }
+IMAGE_HANDLERS: Mapping[str, Callable[..., Any]] = image_handlers(HANDLERS)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pouw.compiler.translation import Ids, Matrix, RowTable, Scores, Translation
+from pouw.compiler.translation import Ids, Matrix, RowTable, Scores, Translation, float32
 
 
 def select(work: Translation, node: Any, x: Any, dim: int, index: Any) -> Any:
@@ -48,7 +48,7 @@ def take_slice(
         raise work.refuse("slice", "takes a value that is no matrix of the module's")
     axis = dim % (x.columns.ndim + (x.rows is not None))
     if axis == x.rows:
-        if start in {None, 0} and step == 1 and work.is_rows(node.meta["val"].shape[axis]):
+        if start in {None, 0} and step == 1 and work.is_rows(node.meta["val"].shape[axis], x.node):
             return x
         raise work.refuse("slice", "of rows: only the first row alone is known")
     place, rows = _column_axis(x, axis)
@@ -93,7 +93,7 @@ def reshape(work: Translation, node: Any, x: Any, *_: Any, **__: Any) -> Any:
     for axis, size in enumerate(sizes):
         rest = sizes[:axis] + sizes[axis + 1 :]
         fixed = not any(isinstance(other, work.torch.SymInt) for other in rest)
-        if work.is_rows(size) and fixed and prod(sizes[:axis]) == before and prod(rest) == x.columns.size:
+        if work.is_rows(size, x.node) and fixed and prod(sizes[:axis]) == before and prod(rest) == x.columns.size:
             return Matrix(x.node, x.columns.reshape(rest), axis)
     raise work.refuse("view", f"to {sizes} mixes rows with columns")
 
@@ -124,6 +124,21 @@ def _refuse_view(work: Translation, operator: str) -> Any:
     raise work.refuse(operator, "takes a value that is no matrix of the module's")
 
 
+def concatenate(work: Translation, node: Any, parts: Any, dim: int = 0) -> Matrix:
+    """Constant rows before a matrix: a class token."""
+    *before, x = parts
+    if not isinstance(x, Matrix) or not before or not all(isinstance(part, work.torch.Tensor) for part in before):
+        raise work.refuse("cat", "only constant rows before a matrix are known")
+    source = work.whole(x, "cat")
+    count, width = work.row_counts[source], work.widths[source]
+    if x.rows is None or dim % (x.columns.ndim + 1) != x.rows or count is None:
+        raise work.refuse("cat", "of columns, or of rows whose number may vary")
+    row = np.concatenate([float32(part).reshape(-1, width) for part in before])  # (constant rows, width)
+    rows = count + len(row)
+    made = work.add("concat", width, source, rows=rows, arrays={"row": row})
+    return work.like(made, node.meta["val"].shape, single=False)
+
+
 def same(work: Translation, node: Any, x: Any, *_: Any, **__: Any) -> Any:
     """What changes no value: contiguous, copies, casts between floats, an expansion to the same size."""
     result = node.meta["val"]
@@ -133,7 +148,7 @@ def same(work: Translation, node: Any, x: Any, *_: Any, **__: Any) -> Any:
         if isinstance(x, Matrix):
             shape = list(x.columns.shape)
             if x.rows is not None:
-                shape.insert(x.rows, next((size for size in result.shape if work.is_rows(size)), 0))
+                shape.insert(x.rows, next((size for size in result.shape if work.is_rows(size, x.node)), 0))
             if [size for size in result.shape if size != 1] != [size for size in shape if size != 1]:
                 raise work.refuse("expand", f"repeats values, to {list(result.shape)}")
             if len(shape) != result.dim():

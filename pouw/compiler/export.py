@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from chain.errors import Mismatch, NodeFault
-from pouw.compiler.aten import HANDLERS
+from pouw.compiler.aten import HANDLERS, IMAGE_HANDLERS
 from pouw.compiler.aten_masks import is_mask, masks
-from pouw.compiler.program import Array, Node, Program, UnmappableOperator, evaluate
-from pouw.compiler.translation import Matrix, Translation
+from pouw.compiler.program import INPUTS, Array, Node, Program, UnmappableOperator, evaluate
+from pouw.compiler.translation import Image, Matrix, Translation
 
 TOLERANCE = 2e-3  # of the largest output: float32 sums in another order
 CHECKED = 8  # examples on which the program has to agree with the module; other lengths find frozen sizes
@@ -90,16 +90,20 @@ def export_module(module: Any, examples: Sequence[tuple[Any, ...]], rows_max: in
 def _dynamic(torch: Any, index: int, example: Any) -> dict[int, Any] | None:
     if not isinstance(example, torch.Tensor):
         raise InputUnsupported(f"example input {index}", type(example).__name__, "a torch.Tensor")
-    return {_rows_axis(torch, index, example): torch.export.Dim.AUTO}
+    axis = _rows_axis(torch, index, example)
+    return None if axis is None else {axis: torch.export.Dim.AUTO}
 
 
-def _rows_axis(torch: Any, index: int, example: Any) -> int:
+def _rows_axis(torch: Any, index: int, example: Any) -> int | None:
+    """Which axis counts rows; None for an image."""
     rank, ids = int(example.dim()), example.dtype in {torch.int32, torch.int64}
     if not ids and not example.dtype.is_floating_point:
         raise InputUnsupported(f"example input {index}", str(example.dtype), "int64 ids or floats")
+    if rank == 4 and not ids and example.shape[0] == 1:
+        return None
     axis = rank - 1 if ids else rank - 2
     if not 0 <= axis <= 1 or (axis == 1 and example.shape[0] != 1):
-        wanted = "[rows] or [1, rows]" if ids else "[rows, width] or [1, rows, width]"
+        wanted = "[rows] or [1, rows]" if ids else "[rows, width], [1, rows, width] or [1, channels, height, width]"
         raise InputUnsupported(f"shape of example input {index}", list(example.shape), wanted)
     return axis
 
@@ -115,11 +119,14 @@ def _flat(torch: Any, outputs: Any) -> list[Array]:
 
 def _arrays(program: Program, example: tuple[Any, ...]) -> dict[str, Array]:
     arrays = {}
-    given = {node.label: node for node in program.nodes if node.kind in {"ids", "rows"}}
-    for (label, node), tensor in zip(given.items(), example, strict=True):
+    for (label, node), tensor in zip(program.inputs().items(), example, strict=True):
         array = tensor.detach().numpy()
-        ids = node.kind == "ids"
-        arrays[label] = array.reshape(-1).astype(np.int32) if ids else array.reshape(-1, array.shape[-1])
+        if node.kind == "ids":
+            arrays[label] = array.reshape(-1).astype(np.int32)
+        elif node.kind == "picture":
+            arrays[label] = np.ascontiguousarray(array[0].transpose(1, 2, 0))
+        else:
+            arrays[label] = array.reshape(-1, array.shape[-1])
     return arrays
 
 
@@ -145,7 +152,8 @@ def translate(torch: Any, exported: Any, rows_max: int) -> Program:
             elif node.name in constants:
                 work.values[node] = exported.constants[constants[node.name]]
             else:
-                work.input(node, _rows_axis(torch, 0, node.meta["val"]))
+                rows = _rows_axis(torch, 0, node.meta["val"])
+                work.picture(node) if rows is None else work.input(node, rows)
         elif node.op == "call_function":
             _call(work, node)
         elif node.op == "output":
@@ -175,7 +183,8 @@ def _call(work: Translation, node: Any) -> None:
     if is_mask(work, node, arguments, options):
         work.values[node] = masks(work, node)
         return
-    handler = HANDLERS.get(name)
+    on_image = any(isinstance(argument, Image) for argument in arguments)
+    handler = (IMAGE_HANDLERS if on_image else HANDLERS).get(name)
     if handler is None:
         if isinstance(node.meta.get("val"), (int, work.torch.SymInt)):
             work.values[node] = node.meta["val"]  # sizes; shapes are read off the results
@@ -206,7 +215,7 @@ def _finish(work: Translation, node: Any) -> Program:
 
 def prune(nodes: Sequence[Node], outputs: Mapping[str, int], rows_max: int, fixed_rows: int | None) -> Program:
     """Return the program without nodes that no output needs; inputs stay."""
-    needed = set(outputs.values()) | {index for index, node in enumerate(nodes) if node.kind in {"ids", "rows"}}
+    needed = set(outputs.values()) | {index for index, node in enumerate(nodes) if node.kind in INPUTS}
     for index in range(len(nodes) - 1, -1, -1):
         if index in needed:
             needed.update(nodes[index].sources)

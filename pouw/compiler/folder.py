@@ -44,6 +44,7 @@ EVALUATION_MAX: Final = 256
 NUMPY_NAMES: Final[Mapping[str, str]] = {"I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64", "U8": "uint8"}
 IMAGE_MAGICS: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 PIXELS_MAX: Final = 2**25
+PIXEL_MAX: Final = 255  # a module's picture holds numbers from 0 to 1, as torchvision's ToTensor gives them
 _NAME = re.compile(r"[a-z0-9_][a-z0-9_.\-]{0,63}")
 
 
@@ -132,8 +133,13 @@ class ModelFolder:
             if not isinstance(said, dict) or sorted(said) != names:
                 raise InputMisfit(what, f"expected an object with {', '.join(names)}")
             return {port.name: self._numbers(port.name, port.type, said[port.name], what) for port in self.graph.inputs}
-        if raw.startswith(IMAGE_MAGICS) and self.graph.inputs[0].type.dtype == UINT8:
-            return {self.graph.inputs[0].name: read_image(raw, self.graph.inputs[0].type.at({}), what)}
+        if raw.startswith(IMAGE_MAGICS) and len(self.graph.inputs[0].type.shape) == 3:
+            port = self.graph.inputs[0]
+            pixels = read_image(raw, port.type.at({}), what)
+            if port.type.dtype == UINT8:
+                return {port.name: pixels}
+            shown = pixels / np.float64(PIXEL_MAX)
+            return {port.name: to_integers(port.name, shown, port.type, self.input_scales.get(port.name, 1.0))}
         if len(self.graph.inputs) != 1:
             raise InputMisfit(what, "raw bytes serve one input only; use JSON")
         (port,) = self.graph.inputs
@@ -145,7 +151,7 @@ class ModelFolder:
         except (ValueError, TypeError, OverflowError) as error:
             raise InputMisfit(what, f"{name} is no list of numbers of one shape") from error
         if array.ndim == len(kind.shape) - 1:
-            array = array[None]
+            array = array[..., None] if kind.shape[-1] == 1 and len(kind.shape) == 3 else array[None]
         return to_integers(name, array, kind, self.input_scales.get(name, 1.0))
 
 
@@ -337,7 +343,9 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
 def write_model(folder: Path, model: ModelFolder, report: Mapping[str, Any], tokenizer_from: Path | None) -> Path:
     """Write a compiled model and return its graph file."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({root.hex(): array for root, array in model.constants.items()}, folder / CONSTANTS_FILE)
+    # save_file writes memory as it lies
+    constants = {root.hex(): np.ascontiguousarray(array) for root, array in model.constants.items()}
+    save_file(constants, folder / CONSTANTS_FILE)
     stored: dict[str, Array] = {}
     for number, evaluation in enumerate(model.evaluations[:EVALUATION_MAX]):
         stored |= {f"{number}.in.{name}": np.ascontiguousarray(array) for name, array in evaluation.inputs.items()}

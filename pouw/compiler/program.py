@@ -15,7 +15,7 @@ from chain.errors import Invalid
 Float = NDArray[np.float32]
 Array = NDArray[np.generic]
 Observe = Callable[[int, Float], None]
-INPUTS = ("ids", "rows", "image")
+INPUTS = ("ids", "rows", "image", "picture")
 _erf = np.frompyfunc(erf, 1, 1)
 
 
@@ -37,7 +37,9 @@ class Node:
 
     kind: str
     """Of: ids, rows, embedding, positions, linear, norm, activation, add, gate (a product of two), affine, attention
-    (causal where `numbers` has kv_heads), mean, first, last, normalize; for images: image, pixels, patches, concat."""
+    (causal where `numbers` has kv_heads), mean, first, last, normalize; concat (constant rows before others).
+    For images, matrices with a row for each pixel: image (uint8) and pixels, picture (numbers), patches, max_pool,
+    average_pool, flatten (one row of all)."""
     label: str
     sources: tuple[int, ...] = ()
     """Nodes read, by index; all earlier."""
@@ -111,6 +113,7 @@ def evaluate(program: Program, inputs: Mapping[str, Array], observe: Observe | N
             value = inputs[node.label].astype(np.float64)  # as exact as int32; every other value is float32
         elif node.kind in INPUTS:
             value = inputs[node.label].astype(np.float32)
+            value = value.reshape(-1, value.shape[-1]) if node.kind == "picture" else value
         else:
             value = _evaluate(node, [values[source] for source in node.sources]).astype(np.float32)
         values.append(value)
@@ -145,7 +148,14 @@ def _evaluate(node: Node, sources: list[NDArray[np.floating]]) -> NDArray[np.flo
         case "pixels":
             return np.asarray((x / np.float32(255) - node.arrays["mean"]) / node.arrays["deviation"])
         case "patches":
-            return cut_patches(x, int(node.numbers["size"]))
+            squares = _squares(node, x)  # (oh, ow, c, size, size)
+            return squares.transpose(0, 1, 3, 4, 2).reshape(squares.shape[0] * squares.shape[1], -1)
+        case "max_pool":
+            return np.asarray(_squares(node, x).max(axis=(3, 4)).reshape(-1, x.shape[1]))
+        case "average_pool":
+            return np.asarray(_squares(node, x).mean(axis=(3, 4)).reshape(-1, x.shape[1]))
+        case "flatten":
+            return x.reshape(1, -1)
         case "concat":
             return np.concatenate([node.arrays["row"], x])
         case "mean":
@@ -159,11 +169,13 @@ def _evaluate(node: Node, sources: list[NDArray[np.floating]]) -> NDArray[np.flo
     raise UnmappableOperator(node.kind, "the program has no such node", node.origin)
 
 
-def cut_patches(image: NDArray[np.floating], size: int) -> NDArray[np.floating]:
-    """Return the squares of [h, w, c] as rows [.., size * size * c], as the operator `patches` orders them."""
-    high, wide, channels = image.shape[0] // size, image.shape[1] // size, image.shape[2]
-    cut = image[: high * size, : wide * size].reshape(high, size, wide, size, channels).transpose(0, 2, 1, 3, 4)
-    return np.asarray(cut.reshape(high * wide, size * size * channels))
+def _squares(node: Node, x: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the squares that a node cuts of an image, [h, w, c] or with a row for each pixel."""
+    numbers = {name: int(number) for name, number in node.numbers.items()}
+    padding, size, stride = numbers.get("padding", 0), numbers["size"], numbers["stride"]
+    image = x.reshape(numbers["height"], numbers["width"], -1)
+    padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+    return np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(0, 1))[::stride, ::stride]
 
 
 def _attention(node: Node, q: Float, k: Float, v: Float) -> Float:

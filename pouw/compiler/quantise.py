@@ -24,6 +24,7 @@ from pouw.operators.linear import FACTOR_MAX
 from pouw.operators.norm import L2_WIDTH_MAX, NORM_WIDTH_MAX
 from pouw.operators.types import Tensor
 from pouw.ticket import ShapeRefused, check_shape
+from pouw.trace import INT16
 
 SMOOTHING = 0.5
 Q_MAX, Q_MAX_MINING = 127, 63
@@ -71,6 +72,8 @@ class _Lowering:
         self.narrow: dict[int, dict[Format, Handle]] = {index: {} for index in range(len(program.nodes))}
         self.wide: dict[int, tuple[Handle, float]] = {}
         self.parts: dict[int, tuple[Handle, int]] = {}
+        self.images: dict[Handle, Handle] = {}
+        """Matrix with a row for each pixel -> the image [height, width, channels] that it was made of."""
         self.output_scales: dict[str, float] = {}
 
     def run(self, name: str) -> Quantised:
@@ -87,7 +90,7 @@ class _Lowering:
             self.assembly.enter(self.program.nodes[index].block, f"{output}.output")
             outputs[output], self.output_scales[output] = self._output(index)
         scales = {
-            node.label: 1.0 if node.kind != "rows" else self.formats[index].scale
+            node.label: self.formats[index].scale if node.kind in {"rows", "picture"} else 1.0
             for index, node in enumerate(self.program.nodes)
             if node.kind in INPUTS
         }
@@ -148,7 +151,28 @@ class _Lowering:
         self.narrow[index][form] = self.assembly.rows(node.label, int(node.numbers["width"]))
 
     def _image(self, _index: int, node: Node) -> None:
-        self.assembly.image(node.label, *(int(node.numbers[side]) for side in ("height", "width", "channels")))
+        self.assembly.image(node.label, _sides(node))
+
+    def _picture(self, index: int, node: Node) -> None:
+        form = Format(self.formats[index].scale)
+        self.narrow[index][form] = self._pixel_rows(self.assembly.image(node.label, _sides(node), INT16))
+
+    def _pixel_rows(self, image: Handle) -> Handle:
+        """int16[h, w, c] as a matrix with a row for each pixel."""
+        height, width, channels = self.assembly.type_of(image).at({})
+        rows = self.assembly.add("reshape", image, attributes=(height * width, channels, 0))
+        self.images[rows] = image
+        return rows
+
+    def _squares_of(self, node: Node) -> tuple[Handle, float]:
+        """The image that a node cuts squares of, and its scale."""
+        rows, scale = self.int16(node.sources[0])
+        if len(self.assembly.type_of(rows).shape) == 3:
+            return rows, scale
+        if rows not in self.images:
+            height, width, channels = (*_sides(node)[:2], self.assembly.width(rows))
+            self.images[rows] = self.assembly.add("reshape", rows, attributes=(height, width, channels))
+        return self.images[rows], scale
 
     def _pixels(self, index: int, node: Node) -> None:
         form = Format(self.formats[index].scale)
@@ -165,9 +189,21 @@ class _Lowering:
         )
 
     def _patches(self, index: int, node: Node) -> None:
-        handle, scale = self.int16(node.sources[0])
-        size = int(node.numbers["size"])
-        self.narrow[index][Format(scale)] = self.assembly.add("patches", handle, attributes=(size, size, 0))
+        image, scale = self._squares_of(node)
+        size, stride, padding = (int(node.numbers.get(key, 0)) for key in ("size", "stride", "padding"))
+        self.narrow[index][Format(scale)] = self.assembly.add("patches", image, attributes=(size, stride, padding))
+
+    def _max_pool(self, index: int, node: Node) -> None:
+        image, scale = self._squares_of(node)
+        squares = (int(node.numbers["size"]), int(node.numbers["stride"]))
+        self.narrow[index][Format(scale)] = self._pixel_rows(self.assembly.add(node.kind, image, attributes=squares))
+
+    _average_pool = _max_pool
+
+    def _flatten(self, index: int, node: Node) -> None:
+        rows, scale = self.int16(node.sources[0])
+        height, width = self.assembly.type_of(rows).at({})
+        self.narrow[index][Format(scale)] = self.assembly.add("reshape", rows, attributes=(1, height * width, 0))
 
     def _concat(self, index: int, node: Node) -> None:
         handle, scale = self.int16(node.sources[0])
@@ -182,7 +218,9 @@ class _Lowering:
 
     def _positions(self, index: int, node: Node) -> None:
         handle, scale = self.int16(node.sources[0])
-        table = node.arrays["table"][: self.program.rows_max] * scale
+        table = node.arrays["table"] * scale
+        if self.program.fixed_rows is None:
+            table = table[: self.program.rows_max]
         constant = self.assembly.constant(_integers("position table", table, np.int16))
         self.wide[index] = (self.assembly.add("add_positions", handle, constant), scale)
 
@@ -228,7 +266,7 @@ class _Lowering:
         place = node.sources[0]
         source, source_scale = self.int16(place)
         matrix = weight.astype(np.float64)  # (n, k)
-        mining = self._mines(self.program.nodes[place], matrix)
+        mining = self._mines(place, matrix)
         q_max = Q_MAX_MINING if mining else Q_MAX
         factors = np.clip(
             np.rint(wanted_factors(self.largest[place], np.abs(matrix).max(axis=0), SMOOTHING)), 1, FACTOR_MAX
@@ -254,7 +292,10 @@ class _Lowering:
             attributes=(shift, limit),
         )
 
-    def _mines(self, source: Node, matrix: Float64) -> bool:
+    def _mines(self, place: int, matrix: Float64) -> bool:
+        source = self.program.nodes[place]
+        while source.kind in {"patches", "max_pool", "average_pool", "flatten"}:
+            source = self.program.nodes[source.sources[0]]
         if self.mining == "none" or (self.mining == "some" and source.kind != "activation"):
             return False
         try:
@@ -381,6 +422,12 @@ class _Lowering:
         if index in self.parts:
             raise UnmappableOperator("output", "queries, keys and values are no outputs", node.origin or node.label)
         return self.int16(index)
+
+
+def _sides(node: Node) -> tuple[int, int, int]:
+    """Height, width and channels, as far as a node says them."""
+    height, width, channels = (int(node.numbers.get(side, 0)) for side in ("height", "width", "channels"))
+    return height, width, channels
 
 
 def _multipliers(exact: Float64, bound: int) -> tuple[Tensor, int]:

@@ -16,6 +16,8 @@ TABLE_HALF = 8192  # a lookup covers [-8192, 8192) in units of its input
 LOG2_E = 1.4426950408889634
 # largest number of fraction bits at which the function is its own argument (or zero) beyond the table
 TAIL_BITS = {"gelu": 11, "gelu_tanh": 11, "silu": 9, "relu": 14}
+# these hold what their sources hold, or a sum of it: one fixed point serves both
+SAME_SCALE = ("add", "mean", "first", "last", "patches", "concat", "max_pool", "average_pool", "flatten")
 SATURATING_INPUT = 1024.0  # tanh and sigmoid are flat beyond 8
 SATURATING_OUTPUT = float(2**14)
 
@@ -123,7 +125,7 @@ def plan_formats(program: Program, largest: Mapping[int, Float]) -> dict[int, Fo
             own = zip(node.sources, (q, k, v), strict=True)
             fixed.update((source, form) for source, form in own if readers[source] == [index])
             fixed[index] = Format(v.scale)
-        elif node.kind in {"add", "mean", "first", "last", "patches", "concat"}:
+        elif node.kind in SAME_SCALE:
             if node.kind == "add":
                 parent[root(node.sources[0])] = root(node.sources[1])
             else:

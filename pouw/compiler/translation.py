@@ -26,6 +26,21 @@ class Matrix:
     rows: int | None
     """Which axis of the view counts rows; None: one row, no axis."""
 
+    def shaped(self, shape: Any) -> "Matrix":
+        """Return one row in another shape."""
+        return Matrix(self.node, self.columns.reshape(tuple(shape)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A node's value seen as [1, channels, height, width]: its rows are pixels, its columns channels."""
+
+    node: int
+    height: int
+    width: int
+    last: bool = False
+    """Whether channels are the last axis instead."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ids:
@@ -73,6 +88,8 @@ class Translation:
         self.widths: list[int] = []
         self.single: list[bool] = []
         """For each node whether it has one row only, behind a mean."""
+        self.row_counts: list[int | None] = []
+        """For each node its number of rows; None where the input decides."""
         self.values: dict[Any, Any] = {}
         self.origin = ""
         self.block = "main"
@@ -116,11 +133,15 @@ class Translation:
         if isinstance(given, (list, tuple)):
             return all(self.is_constant(value) for value in given)
         return not isinstance(
-            given, (Matrix, Ids, RowTable, Scores, Mask, self.torch.SymInt, self.torch.SymFloat, self.torch.SymBool)
+            given,
+            (Matrix, Image, Ids, RowTable, Scores, Mask, self.torch.SymInt, self.torch.SymFloat, self.torch.SymBool),
         )
 
-    def add(self, kind: str, width: int, *sources: int, single: bool = False, **rest: Any) -> int:
-        """Append a node of the program and return its index."""
+    def add(
+        self, kind: str, width: int, *sources: int, single: bool = False, rows: int | None = None, **rest: Any
+    ) -> int:
+        """Append a node of the program and return its index; `rows` where they are not those of its source."""
+        self.row_counts.append(1 if single else rows or (self.row_counts[sources[0]] if sources else self.fixed_rows))
         self.nodes.append(Node(kind, self.label, sources, block=self.block, origin=self.origin, **rest))
         self.widths.append(width)
         self.single.append(single)
@@ -148,11 +169,22 @@ class Translation:
         columns = np.arange(width).reshape([side for axis, side in enumerate(value.shape) if axis != rows])
         self.values[node] = Matrix(made, columns, rows)
 
+    def picture(self, node: Any) -> None:
+        """Declare an input float[1, channels, height, width]."""
+        self.label, self.block = node.name, "main"
+        channels, height, width = (int(side) for side in node.meta["val"].shape[1:])
+        if self.nodes and self.nodes[0].kind != "picture":
+            raise self.refuse("placeholder", "an image beside an input of rows")
+        self.fixed_rows = self.rows_max = height * width
+        numbers = {"height": height, "width": width, "channels": channels}
+        self.values[node] = Image(self.add("picture", channels, numbers=numbers), height, width)
+        self.lengths.setdefault("image", node.name)
+
     # Views
 
-    def is_rows(self, size: Any) -> bool:
-        """Whether a size is the number of rows."""
-        return isinstance(size, self.torch.SymInt) or size == self.fixed_rows
+    def is_rows(self, size: Any, node: int) -> bool:
+        """Whether a size is a node's number of rows."""
+        return isinstance(size, self.torch.SymInt) or size == self.row_counts[node]
 
     def whole(self, x: Any, operator: str = "view") -> int:
         """Return a node whose columns are the view's, in order; columns are taken apart in linear layers only."""
@@ -172,6 +204,7 @@ class Translation:
             self.nodes.append(replace(node, arrays=arrays))
             self.widths.append(len(flat))
             self.single.append(self.single[x.node])
+            self.row_counts.append(self.row_counts[x.node])
             self._parts[key] = len(self.nodes) - 1
         return self._parts[key]
 
@@ -180,7 +213,7 @@ class Translation:
         if single:
             return Matrix(node, np.arange(self.widths[node]).reshape(tuple(shape)), None)
         sizes = list(shape)
-        rows = next(axis for axis, size in enumerate(sizes) if self.is_rows(size))
+        rows = next(axis for axis, size in enumerate(sizes) if self.is_rows(size, node))
         return Matrix(node, np.arange(self.widths[node]).reshape(sizes[:rows] + sizes[rows + 1 :]), rows)
 
 

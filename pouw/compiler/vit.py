@@ -106,7 +106,7 @@ def _embed(work: _Writer, sizes: Mapping[str, int], mean: Float, deviation: Floa
     image = {"height": side, "width": side, "channels": channels}
     x = work.add("image", "image", block="embed", numbers=image)
     x = work.add("pixels", "pixels", x, block="embed", arrays={"mean": mean, "deviation": deviation})
-    x = work.add("patches", "patches", x, block="embed", numbers={"size": patch})
+    x = work.add("patches", "patches", x, block="embed", numbers={**image, "size": patch, "stride": patch})
     name = "embeddings.patch_embeddings.projection"
     kernel = work.weights.read(f"{name}.weight", width, channels, patch, patch)
     matrix = np.ascontiguousarray(kernel.transpose(0, 2, 3, 1)).reshape(width, -1)  # the order of `patches`

@@ -102,6 +102,67 @@ class Decoder(nn.Module):
         return self.head(x[:, -1] if self.how == "last" else x)
 
 
+class Residual(nn.Module):
+    """A small ResNet."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 7, 2, 3, bias=False), nn.BatchNorm2d(16), nn.ReLU())
+        self.pool = nn.MaxPool2d(3, 2, padding=1)
+        self.first = nn.Sequential(
+            nn.Conv2d(16, 32, 3, 2, 1), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 32, 3, 1, 1)
+        )
+        self.short = nn.Conv2d(16, 32, 1, 2)
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, x):
+        x = self.pool(self.stem(x))
+        x = torch.relu(self.first(x) + self.short(x))
+        return self.head(x.mean((2, 3)))
+
+
+class Vision(nn.Module):
+    """A small vision transformer."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 32, 4, 4)
+        self.token = nn.Parameter(torch.randn(1, 1, 32))
+        self.places = nn.Parameter(torch.randn(1, 17, 32))
+        layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True, norm_first=True, activation="gelu")
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], dim=1) + self.places
+        return self.head(self.encoder(x)[:, 0])
+
+
+class ChannelsLast(nn.Module):
+    """Norm and linear layers on the channels of an image, a bias for each pixel."""
+
+    def __init__(self):
+        super().__init__()
+        self.cut = nn.Conv2d(3, 24, 2, 2)
+        self.place = nn.Parameter(torch.randn(1, 24, 8, 8))
+        self.norm = nn.LayerNorm(24)
+        self.feed = nn.Sequential(nn.Linear(24, 96), nn.GELU(), nn.Linear(96, 24))
+        self.scale = nn.Parameter(torch.rand(24, 1, 1))
+        self.head = nn.Linear(24 * 4, 5)
+
+    def forward(self, x):
+        x = self.cut(x) + self.place
+        y = self.feed(self.norm(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+        x = nn.functional.adaptive_avg_pool2d(x + self.scale * y, 2)
+        return self.head(x.flatten(1))
+
+
+def images(count, channels, side):
+    torch.manual_seed(3)
+    return [(torch.randn(1, channels, side, side),) for _ in range(count)]
+
+
 def ids(*lengths):
     torch.manual_seed(3)
     return [(torch.randint(0, 50, (1, length)),) for length in lengths]
@@ -161,6 +222,102 @@ def test_modules_stay_close_and_dynamic(name, tmp_path):
     assert report["fidelity"]["cosine_min"] > 0.999
     usable = {*list_backends()[0], "numpy"}
     assert len({g.run(str(tmp_path), backend=backend)["trace_root"] for backend in usable}) == 1
+
+
+def convolutions():
+    layers = [nn.Conv2d(1, 8, 3, padding="same"), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)]
+    layers += [nn.Conv2d(8, 16, 5, stride=2, padding=1, bias=False), nn.GELU(), nn.AvgPool2d(3, 1, 1)]
+    return nn.Sequential(*layers, nn.Conv2d(16, 16, 1), nn.SiLU(), nn.Flatten(), nn.Linear(64, 10))
+
+
+def tall():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+
+
+IMAGES = {
+    "convolutions": (convolutions, images(8, 1, 12)),
+    "residual": (Residual, images(8, 3, 32)),
+    "vision": (Vision, images(8, 3, 16)),
+    "channels_last": (ChannelsLast, images(8, 3, 16)),
+    "flat": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(108, 64), nn.ReLU(), nn.Linear(64, 4)), images(8, 3, 6)),
+    "not_square": (tall, [(x[..., :7],) for (x,) in images(8, 3, 10)]),
+}
+
+
+@pytest.mark.parametrize("mining", ["some", "none", "all"])
+@pytest.mark.parametrize("name", IMAGES)
+def test_modules_that_see_images_stay_close(name, mining, tmp_path):
+    torch.manual_seed(0)
+    make, examples = IMAGES[name]
+    exported = export.export_module(make(), examples)
+    options = c.Options(name, tmp_path, mining=mining)
+    report = c._finish(options, name, exported.program, exported.inputs, exported.expected, lambda *_: None)
+    assert report["fidelity"]["cosine_min"] > (0.999 if mining == "none" else 0.998)
+    usable = {*list_backends()[0], "numpy"}
+    assert len({g.run(str(tmp_path), backend=backend)["trace_root"] for backend in usable}) == 1
+
+
+def test_an_image_module_sees_a_png(tmp_path):
+    from PIL import Image
+
+    torch.manual_seed(0)
+    module = convolutions().eval()
+    examples = [(x.abs().clamp(0, 1),) for (x,) in images(8, 1, 12)]
+    exported = export.export_module(module, examples)
+    options = c.Options("digits", tmp_path)
+    c._finish(options, "digits", exported.program, exported.inputs, exported.expected, lambda *_: None)
+    pixels = (np.arange(144).reshape(12, 12) * 37 % 256).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    seen = g.run(str(tmp_path), input_file=tmp_path / "x.png", backend="numpy")
+    want = module(torch.from_numpy(pixels.astype(np.float32) / 255)[None, None]).detach().numpy()
+    got = np.array(seen["output"], dtype=np.float64)
+    assert got.ravel() @ want.ravel() > 0.998 * np.linalg.norm(got) * np.linalg.norm(want)
+    (tmp_path / "x.json").write_text(json.dumps((pixels / 255).tolist()))
+    said = g.run(str(tmp_path), input_file=tmp_path / "x.json", backend="numpy")
+    assert said["trace_root"] == seen["trace_root"]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("return F.conv2d(x, torch.ones(4, 1, 3, 3), groups=4)", r"conv2d.*4 groups"),
+        ("return F.conv2d(x, torch.ones(4, 4, 3, 3), dilation=2)", r"conv2d.*dilation"),
+        ("return F.conv2d(x, torch.ones(4, 4, 3, 1))", r"conv2d.*kernel 3 x 1"),
+        ("return F.conv2d(x, torch.ones(4, 4, 3, 3), stride=(1, 2))", r"conv2d.*stride"),
+        ("return F.conv2d(x, torch.ones(4, 4, 2, 2), padding='same')", r"conv2d.*even kernel"),
+        ("return F.max_pool2d(x, 2, padding=1)", r"max_pool2d.*negative"),
+        ("return F.max_pool2d(x, 3, ceil_mode=True)", r"max_pool2d.*ceil_mode"),
+        ("return F.avg_pool2d(x, 2, padding=1, count_include_pad=False)", r"avg_pool2d.*does not count"),
+        ("return F.adaptive_avg_pool2d(x, 3)", r"adaptive_avg_pool2d.*unequal"),
+        ("return F.layer_norm(x, [8])", r"layer_norm.*permute"),
+        ("return F.linear(x, torch.ones(4, 8))", r"linear.*permute"),
+        ("return x + torch.ones(8)", r"add.*constant"),
+        ("return torch.cat([x, x], 1)", r"cat"),
+        ("return F.interpolate(x, scale_factor=2)", r"(upsample|interpolate)"),
+        ("return F.group_norm(x, 2)", r"group_norm"),
+        ("return x.permute(0, 1, 3, 2)", r"permute.*channels move"),
+        ("return x.reshape(1, 2, 2, 64)", r"view.*of an image"),
+        ("return x[:, :2]", r"slice"),
+        ("return x.mean(1)", r"mean.*height and width"),
+        ("return x", r"output 0"),
+    ],
+)
+def test_what_images_cannot_do_is_named_with_its_line(tmp_path, body, reason):
+    path = write_module(
+        tmp_path,
+        f"""
+        import torch.nn.functional as F
+
+        class Bad(torch.nn.Module):
+            def forward(self, x):
+                {body}
+
+        def make():
+            return Bad(), torch.randn(1, 4, 8, 8)
+        """,
+    )
+    with pytest.raises(export.UnmappableOperator, match=reason + (r".*model\.py:\d+" if "return x\n" in body else "")):
+        c.compile_source(c.Options(f"{path}:make", tmp_path / "out"))
 
 
 def write_module(folder, source):
