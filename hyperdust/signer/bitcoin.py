@@ -8,9 +8,11 @@ from bridge.errors import TransactionMalformed
 from bridge.transactions import COINBASE_OUTPOINT, Output, Transaction
 from bridge.work import show_hash
 from hyperdust.bitcoind import AnswerMalformed, Bitcoind, Login, RpcFault, btc_to_sats, parse_hash
+from hyperdust.signer.errors import ScanBusy
 from hyperdust.signer.sources import Coin, Mined, Spend
 
 _NOT_FOUND: Final = -5
+_SCANNING: Final = -8
 _KNOWN: Final = -27
 """`sendrawtransaction` of what a block has already."""
 _TARGET_BLOCKS: Final = 6
@@ -110,7 +112,12 @@ class BitcoindSource:
         if not scripts:
             return ()
         with self._scanning:
-            found = self._patient.scan_outputs([f"raw({script.hex()})" for script in scripts])
+            try:
+                found = self._patient.scan_outputs([f"raw({script.hex()})" for script in scripts])
+            except RpcFault as error:
+                if error.code == _SCANNING:
+                    raise ScanBusy from error
+                raise
         coins = ((place, self.load_coin(place)) for place in (Outpoint(one.txid, one.index) for one in found))
         return tuple((place, coin) for place, coin in coins if coin is not None)
 

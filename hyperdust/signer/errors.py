@@ -95,6 +95,13 @@ class SourceFault(NodeFault):
     """This signer's own node does not say what is needed."""
 
 
+class ScanBusy(NotYet):
+    """Bitcoind looks through its coins for somebody else: one at a time."""
+
+    def __init__(self) -> None:
+        super().__init__("ScanBusy: bitcoind scans its coins for another program")
+
+
 class PeerFault(HyperdustError):
     """Another signer does not answer, or not as one."""
 

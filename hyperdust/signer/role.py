@@ -45,7 +45,7 @@ _AGAIN_S: Final = 20.0
 _START_S: Final = 60.0
 """Node and bitcoind may be starting too."""
 _STOP_S: Final = 2.0
-_CALM: Final = ("evidence of", "waiting")
+_CALM: Final = ("evidence", "waiting")
 """What is said of the ordinary course."""
 
 
@@ -157,12 +157,12 @@ class Signer:
                 continue
             known = scripts_of(head, (*sources.node.load_announced(), *self.session.bindings()), sources.rules)
             evidence = build_evidence(one.txid, one.mined, known, sources.bitcoin, is_first=one.is_first)
-            self._handed_in[name] = now + _AGAIN_S
             try:
                 sources.node.submit_evidence(encode_evidence_item(evidence))
-            except SourceFault as error:
-                self._say("evidence", str(error))
+            except SourceFault as error:  # most often the node looks at Bitcoin a moment later
+                self._say("evidence waits", str(error))
                 return
+            self._handed_in[name] = now + _AGAIN_S
             text = f"block {one.mined.height}, {len(evidence.claims)} claims"
             self._say(f"evidence of {one.txid[::-1].hex()} handed in", text)
 

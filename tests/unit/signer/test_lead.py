@@ -1,0 +1,204 @@
+"""Leading and following: who answers what, what Bitcoin then has, and what becomes of it."""
+
+from dataclasses import replace
+
+import pytest
+
+from bridge.peg_errors import NothingToDo
+from bridge.transactions import Output
+from hyperdust.signer.errors import PeerFault, PeerRefused, RateTooHigh, StateNotFinal, TooFewSignatures
+from hyperdust.signer.lead import collect
+from hyperdust.signer.protection import FIRST
+from hyperdust.signer.rebuild import Limits
+from hyperdust.signer.watch import Watch
+from tests.unit.signer.signer_world import PAY_TO, World
+
+
+@pytest.fixture
+def world(tmp_path):
+    made = World(tmp_path)
+    yield made
+    made.close()
+
+
+class Honest:
+    def __init__(self, session):
+        self.session = session
+
+    def sign(self, raw, signature):
+        return self.session.key.public, self.session.sign(raw, signature)
+
+
+class Lying(Honest):
+    def sign(self, raw, signature):
+        key, signatures = super().sign(raw, signature)
+        return key, tuple(one[:-1] + bytes([one[-1] ^ 1]) for one in signatures)
+
+
+class Other(Honest):
+    """Answers with somebody else's key."""
+
+    def sign(self, raw, signature):
+        _, signatures = super().sign(raw, signature)
+        return b"\x01" * 32, signatures
+
+
+class Short(Honest):
+    def sign(self, raw, signature):
+        key, signatures = super().sign(raw, signature)
+        return key, signatures[1:]
+
+
+class Away(Honest):
+    def sign(self, *_):
+        raise PeerFault("signer is away")
+
+
+class Refusing(Honest):
+    def sign(self, *_):
+        raise PeerRefused("StateNotFinal", "not yet")
+
+
+def ask(world, leader, prepared, *peers):
+    reachable = {peer.session.key.public: (peer, None) for peer in peers}
+    return collect(leader, prepared, reachable)
+
+
+def test_one_honest_of_two_others_is_enough(world):
+    world.pay_in()
+    leader, second, third = (world.session(index) for index in range(3))
+    prepared = world.propose(leader)
+    for liar in (Lying, Other, Short, Away, Refusing):
+        signed = ask(world, leader, prepared, liar(second), Honest(third))
+        assert signed.txid == prepared.draft.transaction.txid
+        assert any(signed.inputs[0].witness)
+
+
+@pytest.mark.parametrize("liar", [Lying, Other, Short, Away, Refusing])
+def test_liars_alone_complete_nothing(world, liar):
+    world.pay_in()
+    leader, second, third = (world.session(index) for index in range(3))
+    with pytest.raises(TooFewSignatures) as error:
+        ask(world, leader, world.propose(leader), liar(second), liar(third))
+    assert error.value.got == 0
+    assert leader.versions(FIRST) == ()
+
+
+def test_nobody_to_ask(world):
+    world.pay_in()
+    leader = world.session(0)
+    with pytest.raises(TooFewSignatures):
+        ask(world, leader, world.propose(leader))
+
+
+def test_nothing_to_do(world):
+    with pytest.raises(NothingToDo):
+        world.propose(world.session(2))
+    leader, _ = world.open_vault()
+    with pytest.raises(NothingToDo):
+        world.propose(leader)
+
+
+def test_a_leader_waits_until_the_vault_is_final(world):
+    leader, _ = world.open_vault()
+    world.burn()
+    world.node.held_final = 0
+    with pytest.raises(StateNotFinal):
+        world.propose(leader)
+
+
+def test_the_state_is_one_that_enough_of_the_others_have(world):
+    leader, _ = world.open_vault()
+    world.burn()
+    world.burn()
+    reachable = world.reachable(leader)
+    slow = {
+        key: (peer, replace(seen, final_number=seen.final_number - at, bitcoin_height=seen.bitcoin_height - at))
+        for at, (key, (peer, seen)) in enumerate(reachable.items())
+    }
+    world.reachable = lambda _: slow
+    assert world.propose(leader).proposal.state.number == world.node.head
+    behind = {key: (peer, replace(seen, final_number=seen.final_number - 1)) for key, (peer, seen) in slow.items()}
+    world.reachable = lambda _: behind
+    assert world.propose(leader).proposal.state.number == world.node.head - 1
+
+
+def test_a_bump_ends_at_somebodys_cap(world):
+    world.pay_in(max_fee=400)
+    leader, other = world.session(0), world.session(1)
+    prepared = world.propose(leader)
+    world.complete(leader, other, prepared)
+    with pytest.raises(RateTooHigh):
+        world.bump(leader, prepared)
+
+
+@pytest.mark.parametrize(("estimate", "rate"), [(None, 5_000), (10, 1_000), (20_000, 20_000), (9_000_000, 500_000)])
+def test_rates_within_bounds(estimate, rate):
+    assert Limits().rate_of(estimate) == rate
+
+
+# --- what Bitcoin has
+
+
+def test_rounds_are_found_in_blocks(world):
+    world.pay_in()
+    leader, other = world.session(0), world.session(1)
+    prepared = world.propose(leader)
+    signed = world.complete(leader, other, prepared)
+    watch = Watch(world.bitcoin)
+    firsts = leader.versions(FIRST)
+    assert watch.follow(world.state, firsts) == ()
+    world.bitcoin.send(signed)
+    world.bitcoin.mine(1)
+    (found,) = watch.follow(world.state, firsts)
+    assert (found.txid, found.is_first, found.mined.height) == (signed.txid, True, world.chain.height)
+    assert watch.dead_firsts(firsts, 6) == frozenset()
+
+
+def test_a_spend_that_nobody_planned_is_found_too(world):
+    leader, _ = world.open_vault()
+    world.burn()
+    watch = Watch(world.bitcoin)
+    assert watch.follow(world.state, ()) == ()
+    prepared = world.propose(leader)
+    stolen = replace(prepared.proposal.transaction, outputs=(Output(1_000, PAY_TO),))
+    world.bitcoin.send(stolen)
+    world.bitcoin.mine(1)
+    (found,) = watch.follow(world.state, ())
+    assert found.txid == stolen.txid
+    assert not found.is_first
+
+
+def test_a_reorganised_round_is_found_where_it_is_now(world):
+    leader, other = world.open_vault()
+    world.burn()
+    signed = world.complete(leader, other, world.propose(leader))
+    watch = Watch(world.bitcoin)
+    world.bitcoin.send(signed)
+    world.bitcoin.mine(2)
+    (before,) = watch.follow(world.state, ())
+    world.chain.drop(2)
+    world.bitcoin.mine(3)
+    assert watch.follow(world.state, ()) == ()
+    world.bitcoin.send(signed)
+    world.bitcoin.mine(1)
+    (after,) = watch.follow(world.state, ())
+    assert after.txid == before.txid
+    assert after.mined != before.mined
+
+
+def test_a_first_round_whose_deposit_went_elsewhere_is_dead(world):
+    world.pay_in()
+    leader, other = world.session(0), world.session(1)
+    prepared = world.propose(leader)
+    world.complete(leader, other, prepared)
+    firsts = leader.versions(FIRST)
+    back = replace(prepared.proposal.transaction, outputs=(Output(900_000, PAY_TO),))
+    world.bitcoin.send(back)
+    watch = Watch(world.bitcoin)
+    world.bitcoin.mine(1)
+    watch.follow(world.state, firsts)
+    assert watch.dead_firsts(firsts, 6) == frozenset()
+    world.bitcoin.mine(6)
+    watch.follow(world.state, firsts)
+    assert watch.dead_firsts(firsts, 6) == {one.txid for one in firsts}
