@@ -4,6 +4,7 @@ Relayed questions are answered over the work API, demands on chain by a transact
 execution at a time, so that neither draws nor jobs wait; the miner's loop sends.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,6 +31,7 @@ log = structlog.get_logger()
 
 _ANSWER_GAS: Final = 1 << 24  # EIP-7825: all that a transaction may have; what is left comes back
 _MAX_DONE: Final = 1_024
+_TRACES: Final = 2  # executions kept in memory
 
 
 @dataclass(slots=True)
@@ -41,9 +43,8 @@ class Answers:
     backend: Backend
     client: WorkClient
     liar: Liar | None = None
-    _job: int = 0
-    _trace: OwnTrace | None = None
-    """The last job's execution: questions about one job come in a row."""
+    _traces: OrderedDict[int, OwnTrace] = field(default_factory=OrderedDict)
+    """Executions by job, the last used last: a search asks many questions, two searches ask in turns."""
     _published: dict[int, bytes] = field(default_factory=dict)
     """Demand -> what the transaction says; written by the thread, read by the loop."""
     _refused: set[tuple[int, bytes]] = field(default_factory=set)
@@ -99,8 +100,10 @@ class Answers:
 
     def _load_trace(self, job: int) -> OwnTrace:
         """Execute a job as it was executed for its result: with the same fault, if any."""
-        if self._trace is None or self._job != job:
-            self._trace = None  # the old one's memory goes first
+        trace = self._traces.get(job)
+        if trace is None:
+            while len(self._traces) >= _TRACES:  # memory of the oldest goes before the new one is computed
+                self._traces.popitem(last=False)
             message = self.client.get_job(job)
             if self.liar is not None and (source := self.liar.source_of(message.graph, job)) != job:
                 message = self.client.get_job(source)
@@ -112,10 +115,10 @@ class Answers:
             hook = None if fault is None else fault.hook()
             execution = run(task.graph, task.constants, task.inputs, task.symbols, self.backend, on_output=hook)
             apply = None if fault is None else fault.apply
-            self._trace = OwnTrace(execution, task.constants, task.inputs, self.backend, apply)
-            self._job = job
+            trace = self._traces[job] = OwnTrace(execution, task.constants, task.inputs, self.backend, apply)
             log.info("job executed again", job=job)
-        return self._trace
+        self._traces.move_to_end(job)
+        return trace
 
     def _send(self, job: int, raw: bytes) -> None:
         try:

@@ -19,9 +19,11 @@ from hyperdust.miner.fault import Liar
 from hyperdust.miner.jobs import Entry
 from hyperdust.miner.role import run_miner
 from hyperdust.node.contracts import view
+from hyperdust.proto import work_pb2 as messages
 from hyperdust.work_client import Work
 from pouw.backends.reference import NumpyBackend
 from pouw.execution import run, trace_root
+from pouw.fraud import Question, QuestionKind
 from pouw.ticket import verify
 from pouw.trace import tensor_root
 from tests.small_chain import MINER, OTHER_MINER, K, N, graph, graph_id, weights
@@ -233,3 +235,22 @@ def test_a_job_whose_result_is_refused_for_good_is_declined(chain: WorkChain, tm
     chain.send(MINER, BONDS, encode_call("Bonds", "leave", graph_id()))  # as after a slash
     turn(chain, miner, 8)
     assert status(chain) == 5  # the asker need not wait for the deadline
+
+
+def test_questions_about_two_jobs_in_turns_cost_an_execution_each(
+    chain: WorkChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    miner = small_miner(chain, tmp_path / "miner")
+    chain.bond(MINER)
+    turn(chain, miner)
+    for seed in (1, 2):
+        chain.ask(rows(seed).tobytes(), ROWS, MINER)
+    turn(chain, miner)
+    executed = []
+    monkeypatch.setattr("hyperdust.miner.answers.run", lambda *args, **kinds: executed.append(1) or run(*args, **kinds))
+    answers = miner._answers_on(chain.offer())
+    for kind in (QuestionKind.TRACE_CHILDREN, QuestionKind.PORT_ROOTS, QuestionKind.FORM):
+        asked = [messages.DataRequest(job=job, question=Question(kind).encode()) for job in (1, 2)]
+        answers.answer(messages.Template(chain_id=chain.params.chain_id, questions=asked))
+    assert not answers._refused
+    assert len(executed) == 2
