@@ -22,6 +22,9 @@ from hyperdust.bitcoind import Bitcoind
 
 _ENVELOPE_PARTS: Final = 3
 """Signature, script, control block."""
+_MOST_AT_ONCE: Final = 128
+_BYTES_AT_ONCE: Final = 2 * 1024 * 1024
+"""Blocks are asked for together as long as they are small."""
 
 
 class BlockNotTheHeaders(NodeFault):
@@ -92,10 +95,15 @@ class BitcoinScan:
         Raises:
             NodeFault: the bitcoind does not answer, has pruned a block, or gives another than that of the header.
         """
+        at_once = 1
         while self.height < (tip := self._view.height):
-            self._read(self.height + 1)
-            self.height += 1
-            on_block(self.height, tip)
+            hashes = [self._view.hash_at(height) for height in range(self.height + 1, tip + 1)[:at_once]]
+            blocks = self._client.raw_blocks(hashes)
+            for block_hash, raw in zip(hashes, blocks, strict=True):
+                self._read(self.height + 1, block_hash, raw)
+                self.height += 1
+                on_block(self.height, tip)
+            at_once = min(_MOST_AT_ONCE, max(1, _BYTES_AT_ONCE * len(blocks) // sum(map(len, blocks))))
 
     def load_payload(self, root: bytes) -> bytes:
         """The bytes of a payload that was found.
@@ -113,9 +121,7 @@ class BitcoinScan:
             raise BlockNotTheHeaders(place.height, f"{place} comes without the data that it had")
         return payload
 
-    def _read(self, height: int) -> None:
-        block_hash = self._view.hash_at(height)
-        raw = self._client.raw_block(block_hash)
+    def _read(self, height: int, block_hash: bytes, raw: bytes) -> None:
         if sha256d(raw[:80]) != block_hash:
             raise BlockNotTheHeaders(height, f"its hash is {show_hash(sha256d(raw[:80]))}")
         if not any(needle in raw for needle in self._needles()):

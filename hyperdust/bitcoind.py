@@ -283,6 +283,20 @@ class Bitcoind:
         """
         return self._of_block("getblock", show_hash(block_hash), 0)
 
+    def raw_blocks(self, block_hashes: Sequence[bytes]) -> tuple[bytes, ...]:
+        """Whole blocks in one round trip; for small ones, whose answers together are small.
+
+        Raises:
+            PrunedTooFar: the node no longer has one of them.
+        """
+        try:
+            answers = self._batch("getblock", [(show_hash(one), 0) for one in block_hashes])
+        except RpcFault as error:
+            if (pruned := _pruned(error)) is not None:
+                raise pruned from error
+            raise
+        return tuple(_to_bytes("getblock", answer) for answer in answers)
+
     def txout_proof(self, txids: Sequence[bytes], block_hash: bytes | None = None) -> bytes:
         """Header and partial Merkle tree that prove transactions of one block; for `bridge.inclusion` to check.
 
@@ -445,13 +459,19 @@ class Bitcoind:
         try:
             return self._bytes(method, *params)
         except RpcFault as error:
-            if error.code == _BLOCK_MISSING and "prune" in error.message.lower():
-                raise PrunedTooFar(error.message) from error
+            if (pruned := _pruned(error)) is not None:
+                raise pruned from error
             raise
 
 
 class _Busy(httpx.HTTPError):
     """HTTP 503: the node took nothing in."""
+
+
+def _pruned(error: RpcFault) -> PrunedTooFar | None:
+    """What a fault means, where it means that a block is gone."""
+    is_gone = error.code == _BLOCK_MISSING and "prune" in error.message.lower()
+    return PrunedTooFar(error.message) if is_gone else None
 
 
 def _request(method: str, params: tuple[object, ...]) -> dict[str, object]:
