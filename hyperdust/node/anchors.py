@@ -80,6 +80,7 @@ class AnchorIndex:
         self._store = store
         self._bitcoin = bitcoin
         self._evidence = evidence
+        self._noted = dict(store.load_records(_RECORD))  # sorted by key, so by height
         self._matched: dict[tuple[bytes, bytes], Checkpoint] = {}  # by txid and hash of the L2 block; bounded below
 
     def note(self, snapshot: ChainSnapshot, adopted: Sequence[bytes]) -> None:
@@ -97,20 +98,25 @@ class AnchorIndex:
                     records[key] = item.block_hash + place.hash + block_hash
         if records:
             self._store.write_records(records)
+            self._noted = dict(self._store.load_records(_RECORD))
 
     def seen(self, snapshot: ChainSnapshot) -> list[SeenAnchor]:
         """All that name blocks of this chain, by L2 height."""
-        found: dict[tuple[int, bytes], SeenAnchor] = {}
+        found = {(one.place.number, one.txid): one for one in (*self._waiting(snapshot), *self._carried(snapshot))}
+        return [found[key] for key in sorted(found)]
+
+    def _waiting(self, snapshot: ChainSnapshot) -> Iterator[SeenAnchor]:
         for pooled in self._evidence.items:
             if isinstance(pooled.item, Evidence) and (place := self._match(snapshot, pooled.item)) is not None:
-                found[place.number, pooled.txid] = self._see(place, pooled.txid, pooled.item.block_hash, None)
-        for key, value in self._store.load_records(_RECORD):
+                yield self._see(place, pooled.txid, pooled.item.block_hash, None)
+
+    def _carried(self, snapshot: ChainSnapshot) -> Iterator[SeenAnchor]:
+        """Newest first."""
+        for key, value in reversed(self._noted.items()):
             place = Checkpoint(int.from_bytes(key[len(_RECORD) : len(_RECORD) + 8], "big"), value[32:64])
             carrier = value[64:96]
             if snapshot.is_canonical(carrier) and snapshot.canonical_hash(place.number) == place.hash:
-                txid = key[len(_RECORD) + 8 :]
-                found[place.number, txid] = self._see(place, txid, value[:32], carrier)
-        return [found[key] for key in sorted(found)]
+                yield self._see(place, key[len(_RECORD) + 8 :], value[:32], carrier)
 
     def safe(self, snapshot: ChainSnapshot) -> Checkpoint:
         """The last block anchored with one confirmation; without any, the last justified checkpoint."""
@@ -122,8 +128,9 @@ class AnchorIndex:
         return self._deepest(snapshot, depth) or SettledBlocks(snapshot).finalized()
 
     def _deepest(self, snapshot: ChainSnapshot, confirmations: int) -> Checkpoint | None:
-        deep = [one.place for one in self.seen(snapshot) if one.confirmations >= confirmations]
-        return deep[-1] if deep else None
+        deep = [one.place for one in self._waiting(snapshot) if one.confirmations >= confirmations]
+        newest = next((one.place for one in self._carried(snapshot) if one.confirmations >= confirmations), None)
+        return max((*deep, *([newest] if newest else [])), key=lambda place: place.number, default=None)
 
     def _see(self, place: Checkpoint, txid: bytes, block_hash: bytes, carrier: bytes | None) -> SeenAnchor:
         try:

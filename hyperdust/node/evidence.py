@@ -32,6 +32,7 @@ log = structlog.get_logger()
 MAX_ITEMS: Final = 256
 MAX_BYTES: Final = 8 * 1024 * 1024
 _RECORD: Final = b"Ke"
+_REPAIR_STARTS: Final = 16
 
 
 class EvidencePoolFull(NotYet):
@@ -64,6 +65,8 @@ class EvidencePool:
         self._bitcoin = bitcoin
         self._lock = threading.Lock()
         self._items: dict[bytes, Pooled] = {}
+        self._version = 0
+        self._chosen: tuple[tuple[bytes, bytes, int], tuple[bytes, ...]] | None = None
         for _, raw in store.load_records(_RECORD):
             try:
                 item = decode_evidence_item(raw, self._rules)
@@ -105,9 +108,17 @@ class EvidencePool:
         identifier = keccak256(raw)
         txid = item.transaction.txid if isinstance(item, Evidence) else b""
         self._items[identifier] = Pooled(identifier, raw, item, txid)
+        self._version += 1
 
     def choose(self, parent: PegParent, origin: bytes) -> tuple[bytes, ...]:
         """As `EvidenceSource`: vault transactions in their order, then claims; what repairs a frozen peg as a whole."""
+        key = (parent.header.hash, origin, self._version)
+        known = self._chosen
+        if known is None or known[0] != key:
+            known = self._chosen = (key, self._choose(parent, origin))
+        return known[1]
+
+    def _choose(self, parent: PegParent, origin: bytes) -> tuple[bytes, ...]:
         waiting = [one for one in self.items if self._lies_below(one.item, origin)]
         if not waiting:
             return ()
@@ -119,11 +130,7 @@ class EvidencePool:
         claims = [one for one in waiting if isinstance(one.item, Claim)]
         state, chosen = self._extend(start, [*transactions, *claims], origin)
         if state.frozen is not None:
-            tail = self._find_repair(state, transactions, origin)
-            if tail:
-                state = apply_evidence(state, [one.raw for one in tail], self._bitcoin, origin, self._rules)
-                # What repairs the peg takes all vault transactions that follow it: claims wait for the next block.
-                chosen = [*chosen, *tail]
+            chosen += self._find_repair(state, [one for one in transactions if one not in chosen], origin)
         return tuple(one.raw for one in chosen)
 
     def _extend(self, state: PegState, ordered: Iterable[Pooled], origin: bytes) -> tuple[PegState, list[Pooled]]:
@@ -141,18 +148,29 @@ class EvidencePool:
         return state, chosen
 
     def _find_repair(self, state: PegState, ordered: list[Pooled], origin: bytes) -> list[Pooled]:
-        """Vault transactions that together thaw a frozen peg: the longest row of them that does."""
-        for start in range(len(ordered)):
-            for end in range(len(ordered), start, -1):
-                row = ordered[start:end]
-                if sum(len(one.raw) for one in row) > MAX_EVIDENCE_BYTES or len(row) > MAX_EVIDENCE_ITEMS:
-                    continue
-                try:
-                    apply_evidence(state, [one.raw for one in row], self._bitcoin, origin, self._rules)
-                except Invalid:
-                    continue
-                return row
+        """Vault transactions that together thaw a frozen peg: the longest row of those that spend each other."""
+        followers = {_parent(one): one for one in ordered}
+        coins = {record.coin.txid for record in state.records} | ({state.base.txid} if state.base else set())
+        starts = [
+            one for one in ordered if _parent(one) in coins or (isinstance(one.item, Evidence) and one.item.is_first)
+        ]
+        for start in starts[:_REPAIR_STARTS]:
+            row = [start]
+            while row[-1].txid in followers and len(row) < MAX_EVIDENCE_ITEMS:
+                row.append(followers[row[-1].txid])
+            while row:
+                size = sum(len(one.raw) for one in row)
+                if size <= MAX_EVIDENCE_BYTES and self._is_valid(state, row, origin):
+                    return row
+                row.pop()
         return []
+
+    def _is_valid(self, state: PegState, row: list[Pooled], origin: bytes) -> bool:
+        try:
+            apply_evidence(state, [one.raw for one in row], self._bitcoin, origin, self._rules)
+        except Invalid:
+            return False
+        return True
 
     def _lies_below(self, item: Item, origin: bytes) -> bool:
         if isinstance(item, Claim):

@@ -3,7 +3,8 @@
 Layout (one-byte prefix, then key): S state (the engine's keys, `chain.state`) · H header · B body · R receipts ·
 M meta (ticket, total difficulty) · T transaction hashes · N canonical hash by number · X transaction place ·
 U undo record of a canonical block · W state writes of a side block · I singletons (schema, genesis, head, finality) ·
-V votes and E evidence (`hyperdust.node.votes`) · O Bitcoin's headers (`hyperdust.node.bitcoin`).
+V votes and E evidence (`hyperdust.node.votes`) · O Bitcoin's headers (`hyperdust.node.bitcoin`) · K evidence, announced
+deposits and anchors of the peg (`hyperdust.node.peg`). State has one key of ours: the peg's (`chain.state.PEG_KEY`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
