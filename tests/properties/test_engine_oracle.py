@@ -207,6 +207,11 @@ def oracle(alloc, raws):
     return before, state.state_root, header.gas_used, receipts
 
 
+def test_the_oracle_is_py_evm_itself():
+    opcodes = VM.get_state_class().computation_class.opcodes
+    assert not [opcode for opcode in opcodes.values() if type(opcode).__module__.startswith("boa")]
+
+
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(CODES, st.lists(TRANSACTIONS, min_size=1, max_size=8))
 def test_py_evm_agrees(codes, transactions):
