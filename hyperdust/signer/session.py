@@ -49,7 +49,7 @@ class Session:
         """
         with self._lock:
             proposal = self._read(raw, signature)
-            known = [one.rate for one in self._protection.versions(vault_of(self._head()))]
+            known = [one.rate for one in self._protection.versions(vault_of(self._head())) if one.signed]
             rebuilt = rebuild(proposal, self.sources, max(known, default=0))
             draft, vault = rebuilt.draft, show_outpoint(rebuilt.vault)
             mine = [self.key.public in one.custody.signers.keys for one in draft.inputs]

@@ -179,6 +179,8 @@ class World:
 
     def change(self, change):
         self.node.states.append(change(self.state))
+        for session in self.sessions:
+            session._leaders_until = 0.0  # two seconds pass
 
     def pay_in(self, sats=1_000_000, *, depth=2, announced=True, max_fee=10_000):
         self.users += 1

@@ -4,14 +4,18 @@ from dataclasses import replace
 
 import pytest
 
+from bridge.peg import announce_custody
 from bridge.peg_errors import NothingToDo
+from bridge.scripts import Custody, SignerSet, vault_output
 from bridge.transactions import Output
-from hyperdust.signer.errors import PeerFault, PeerRefused, RateTooHigh, StateNotFinal, TooFewSignatures
+from hyperdust.signer.errors import NotMine, PeerFault, PeerRefused, RateTooHigh, StateNotFinal, TooFewSignatures
+from hyperdust.signer.key import SigningKey
 from hyperdust.signer.lead import collect
 from hyperdust.signer.protection import FIRST
 from hyperdust.signer.rebuild import Limits
 from hyperdust.signer.watch import Watch
-from tests.unit.signer.signer_world import PAY_TO, World
+from tests.unit.bridge.keys import make_signers
+from tests.unit.signer.signer_world import PAY_TO, RULES, World, account_of
 
 
 @pytest.fixture
@@ -121,6 +125,33 @@ def test_the_state_is_one_that_enough_of_the_others_have(world):
     behind = {key: (peer, replace(seen, final_number=seen.final_number - 1)) for key, (peer, seen) in slow.items()}
     world.reachable = lambda _: behind
     assert world.propose(leader).proposal.state.number == world.node.head - 1
+
+
+def test_announced_signers_get_the_vault_and_lead_from_then_on(world):
+    """By the peg's state alone: who announced them, and how, is the chain's."""
+    leader, other = world.open_vault()
+    world.burn(100_000)
+    present = world.custody
+    joined = make_signers(300, 1, 1).keys[0]
+    keys = tuple(sorted((*present.signers.keys[:2], joined)))
+    following = Custody(1, SignerSet(2, keys), present.council)
+    world.change(lambda state: announce_custody(state, following, world.chain.height, RULES))
+    before = world.propose(leader)
+    assert before.proposal.transaction.outputs[0].script == vault_output(present, RULES).script
+    world.bitcoin.mine(RULES.notice_blocks + RULES.takeover_margin_blocks)
+    handing = world.propose(leader)
+    assert handing.proposal.transaction.outputs[0].script == vault_output(following, RULES).script
+    world.apply(world.complete(leader, other, handing))
+    assert world.state.custody.epoch == 1
+    world.burn()
+    old, world.keys = world.keys, [SigningKey(account_of(key)) for key in keys]
+    led = world.session(keys.index(joined), "joined")
+    prepared = world.propose(led)
+    retired = next(at for at, key in enumerate(old) if key.public not in keys)
+    world.keys = old
+    with pytest.raises(NotMine):
+        world.session(retired, "retired").sign(prepared.raw, prepared.signature)
+    world.apply(world.complete(led, other if other.key.public in keys else leader, prepared))
 
 
 def test_a_bump_ends_at_somebodys_cap(world):
