@@ -32,6 +32,8 @@ class Call:
     gas: int
     value: int = 0
     """Wei."""
+    tip: int | None = None
+    """Wei a gas for the proposer; None: what roles pay."""
 
 
 @dataclass(slots=True)
@@ -53,8 +55,7 @@ class Letter:
     """Given up: it reverts again and again."""
 
 
-def compute_tip(base_fee: int) -> int:
-    """What a role pays the proposer, wei a gas."""
+def _compute_tip(base_fee: int) -> int:
     return max(_MIN_TIP, base_fee // 10)
 
 
@@ -128,8 +129,8 @@ class Outbox:
     def _sign(self, letter: Letter, call: Call, template: messages.Template, nonce: int | None) -> None:
         base_fee = int.from_bytes(template.base_fee, "big")
         # A replacement has to pay a tenth more of both.
-        floor = (letter.max_fee * 5 // 4, letter.tip * 5 // 4) if nonce is not None else (0, 0)
-        tip = max(compute_tip(base_fee), floor[1])
+        floor = (letter.max_fee * 5 // 4 + 1, letter.tip * 5 // 4 + 1) if nonce is not None else (0, 0)
+        tip = max(_compute_tip(base_fee) if call.tip is None else call.tip, floor[1])
         max_fee = max(2 * base_fee + tip, floor[0])
         if nonce is None:
             ours = max((each.nonce for each in self._letters.values()), default=-1) + 1

@@ -13,7 +13,7 @@ import structlog
 
 from chain.errors import HyperdustError
 from chain.params import SCHEDULER
-from hyperdust.outbox import Call, Outbox, compute_tip
+from hyperdust.outbox import Call, Outbox
 from hyperdust.proto import work_pb2 as messages
 from hyperdust.rpc_client import RpcClient
 from hyperdust.scheduler import Due, list_paying
@@ -56,7 +56,7 @@ class Runner:
     def look(self, rpc: RpcClient, template: messages.Template) -> None:
         """Find what pays in the block to come."""
         base_fee = int.from_bytes(template.base_fee, "big")
-        found = list_paying(rpc, self.account, base_fee, compute_tip(base_fee))
+        found = list_paying(rpc, self.account, base_fee, _compute_tip(base_fee))
         self._paying = (template.number, tuple(found))
 
     def run_due(self, template: messages.Template, outbox: Outbox) -> None:
@@ -69,7 +69,8 @@ class Runner:
             name = f"run:{due.id}:{due.next_block}"
             if outbox.get(name) is None:
                 log.info("running a scheduled call", call=due.id, profit_wei=due.profit)
-            outbox.deliver(name, Call(SCHEDULER, due.data, due.gas), template, self._queue)
+            tip = _compute_tip(int.from_bytes(template.base_fee, "big"))
+            outbox.deliver(name, Call(SCHEDULER, due.data, due.gas, tip=tip), template, self._queue)
 
     def _queue(self, raw: bytes) -> None:
         try:
@@ -83,3 +84,8 @@ class Runner:
                 rpc.call("eth_sendRawTransaction", "0x" + self._sending.get_nowait().hex())
             except HyperdustError as error:
                 log.info("scheduled call refused", reason=str(error))
+
+
+def _compute_tip(base_fee: int) -> int:
+    """Wei a gas for the proposer: a part of what a run earns, with no floor, for that grows with the base fee alone."""
+    return base_fee // 10

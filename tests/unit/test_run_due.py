@@ -133,3 +133,20 @@ def test_what_was_found_is_signed_once_and_for_its_block_alone(
     runner.look(wire, template(HEAD + 2, nonce=4))  # type: ignore[arg-type]
     runner.run_due(template(HEAD + 2, nonce=4), outbox)
     assert outbox.get("run:5:7") is None
+
+
+def test_on_an_idle_chain_the_tip_does_not_eat_the_pay(
+    runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle = template()
+    idle.base_fee = bytes((7,))
+    node = Node(2 * 7 * (GAS_LIMIT + 100_000))
+    monkeypatch.setattr(
+        "hyperdust.miner.due.list_paying", lambda _, account, *prices: list_paying(node, account, *prices)
+    )  # type: ignore[arg-type]
+    runner.look(Wire(), idle)  # type: ignore[arg-type]
+    outbox = Outbox(MINER, tmp_path / "outbox.json")
+    runner.run_due(idle, outbox)
+    letter = outbox.get("run:5:7")
+    assert letter is not None
+    assert letter.tip == 0
