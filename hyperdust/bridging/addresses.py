@@ -9,7 +9,7 @@ from btclib.exceptions import BTClibValueError
 from bridge.params import BitcoinParams
 from bridge.peg_errors import PayoutScriptRefused
 from bridge.rules import SATS_PER_BTC
-from bridge.scripts import check_payout_script
+from bridge.scripts import PayoutKind, check_payout_script
 from hyperdust.bridging.errors import AddressRefused, AmountRefused, KeyRefused
 
 # Bitcoin network -> what btclib calls the networks that write addresses in its way (base58, then bech32).
@@ -21,6 +21,7 @@ _WRITTEN_AS: Final = {
     "regtest": ("testnet", "regtest"),
 }
 _AMOUNT: Final = re.compile(r"[0-9]{1,8}(\.[0-9]{1,30})?")
+_BASE58: Final = frozenset({PayoutKind.P2PKH, PayoutKind.P2SH})
 _KINDS: Final = "P2PKH, P2SH, P2WPKH, P2WSH or P2TR"
 
 
@@ -58,6 +59,14 @@ def _plain(network: str) -> str:
     return {"main": "main network", "mainnet": "main network", "test": "testnet"}.get(network, network)
 
 
+def address_of_script(script: bytes, network: BitcoinParams) -> str:
+    """A script of one of the five kinds as people write it."""
+    from btclib.script.script_pub_key import address  # noqa: PLC0415  # loads curve code
+
+    base58, bech32 = _WRITTEN_AS[network.name]
+    return address(script, base58 if check_payout_script(script) in _BASE58 else bech32)
+
+
 def parse_sats(text: str) -> int:
     """Whole satoshi of an amount in BTC.
 
@@ -88,7 +97,7 @@ def draw_code(text: str) -> str:
     """A QR code of half blocks, light on dark, with its quiet zone: readable on terminals of either colour."""
     import segno  # noqa: PLC0415  # loads only where it is shown
 
-    rows = [list(row) for row in segno.make(text, micro=False, error="m").matrix_iter(border=2)]
+    rows = [list(row) for row in segno.make(text, micro=False, error="m").matrix_iter(border=4)]
     if len(rows) % 2:
         rows.append([0] * len(rows[0]))
     # White is drawn, black is the colour below: both are set, so that a terminal's own colours do not matter.

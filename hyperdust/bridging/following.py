@@ -11,6 +11,7 @@ from bridge.params import SPACING_S
 from bridge.scripts import Binding
 from bridge.work import show_hash
 from hyperdust.bitcoind import Bitcoind
+from hyperdust.bridging.addresses import address_of_script
 from hyperdust.bridging.errors import BridgeRefused, NotStanding, WaitTimeout
 from hyperdust.bridging.keeping import Kept, add_outpoint
 from hyperdust.bridging.looking import Spender, find_payout, find_spender, find_unspent, read_pace
@@ -22,8 +23,8 @@ from hyperdust.rpc_client import RpcClient
 
 _POLL_S: Final = 1.0
 _PAYMENT_POLL_S: Final = 5.0
-ROUND_BLOCKS: Final = 6
-"""Signers build a vault transaction about so often."""
+_ROUND_BLOCKS: Final = 7
+"""Signers build on a vault that has so many confirmations: that far apart their transactions are, at least."""
 
 
 class UnknownWithdrawal(BridgeRefused):
@@ -81,7 +82,7 @@ def _stand_unswept(terms: Terms, unseen: Standing, coin: Coin, pace: int | None)
     state, reason = DepositState.CONFIRMING, f"signers sweep it at {needed} confirmations, or before"
     if coin.confirmations >= needed:
         state, reason = DepositState.WAITING, "the signers take it in with their next vault transaction"
-    blocks = max(0, needed - coin.confirmations) + ROUND_BLOCKS + rules.depth_of(sats) + 1
+    blocks = max(0, needed - coin.confirmations) + _ROUND_BLOCKS + rules.depth_of(sats) + 1
     expected = None if pace is None else blocks * pace
     if terms.frozen is not None:
         reason, expected = f"the peg is frozen ({terms.frozen})", None
@@ -128,7 +129,7 @@ def stand_withdrawal(sources: Sources, terms: Terms, number: int) -> Standing:
     answer = ask_peg(sources.client, "hyperdust_getWithdrawal", number)
     if answer is None:
         raise UnknownWithdrawal(f"no withdrawal has number {number}; `hyperdust bridge withdraw` prints it")
-    pace, vault = sources.pace_s(terms), terms.state.vault
+    pace, vault, script = sources.pace_s(terms), terms.state.vault, bytes.fromhex(answer["script"][2:])
     found = Standing(
         "withdrawal",
         str(number),
@@ -140,10 +141,10 @@ def stand_withdrawal(sources: Sources, terms: Terms, number: int) -> Standing:
         answer["reason"],
         None if (left := answer["expected_s"]) is None else _scale(left, pace),
         answer["txid"],
+        address_of_script(script, terms.bitcoin),
     )
     if found.is_done or found.state is WithdrawalState.PAYING or sources.bitcoin is None or vault is None:
         return found
-    script = bytes.fromhex(answer["script"][2:])
     spender = find_payout(sources.bitcoin, Outpoint(vault.txid, 0), script, answer["sats"])
     if spender is None:
         return found

@@ -67,6 +67,11 @@ class Standing:
     to: str | None = None
 
     @property
+    def is_swept(self) -> bool:
+        """Whether a deposit's address no longer has to be known to the signers."""
+        return self.state in {DepositState.SWEEPING, DepositState.SWEPT, DepositState.CREDITED, DepositState.SPENT}
+
+    @property
     def is_done(self) -> bool:
         """Whether nothing more will happen."""
         return self.state in {DepositState.CREDITED, WithdrawalState.PAID, WithdrawalState.REFUNDED}
@@ -75,7 +80,7 @@ class Standing:
         """As `bridge status --json` prints it."""
         return {
             "kind": self.kind,
-            "id": self.id,
+            "id": int(self.id) if self.kind == "withdrawal" else self.id,
             "status": self.state.value,
             "done": self.is_done,
             "sats": self.sats,
@@ -90,9 +95,11 @@ class Standing:
 
     def summary(self) -> str:
         """One line for people."""
-        depth = "" if self.needed is None or self.is_done else f", {self.confirmations}/{self.needed} confirmations"
+        depth = ""
+        if self.needed is not None and not self.is_done:
+            depth = f", {min(self.confirmations, self.needed)}/{self.needed} confirmations"
         why = "" if self.reason is None else f": {self.reason}"
-        soon = "" if self.expected_s is None else f"; about {_duration(self.expected_s)}"
+        soon = "" if not self.expected_s else f"; about {_duration(self.expected_s)}"
         return f"{self.kind} {self.id} is {self.state.value}{depth}{why}{soon}"
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bridge.deposits import Outpoint
     from hyperdust.bitcoind import Bitcoind
     from hyperdust.bridging.access import BitcoinOptions
+    from hyperdust.bridging.deposit import Deposit
     from hyperdust.bridging.following import Sources
     from hyperdust.bridging.keeping import Kept
     from hyperdust.bridging.terms import Terms
@@ -112,33 +113,31 @@ def deposit(
     own_key = None if user_key is None else parse_user_key(user_key)
     place = folder or bridge_dir()
     options = _options(bitcoin_rpc, bitcoin_user, bitcoin_password, bitcoin_cookie)
-    with _bridging(rpc, options) as (sources, terms), progress() as say:
+    with _bridging(rpc, options) as (sources, terms):
         purse = _purse(sources, terms) if pay else None
         kept, path = making.prepare(terms, sats, receiver, max_fee, own_key, place)
         making.announce(sources.client, kept)
-        made = making.Deposit(kept, path)
-        if purse is not None:
-            made = making.Deposit(kept, path, making.pay(*purse, kept, place))
+        made = making.Deposit(kept, path, making.pay(*purse, kept, place) if purse else None)
         if not as_json:
-            shown = f"{made.link}\n{path}\nKeep that file: it takes the coin back where nobody sweeps it within "
-            shown += f"{kept.reclaim_blocks} blocks."
-            if made.outpoint is None:
-                code = draw_code(made.link) + "\n" if sys.stdout.isatty() else ""
-                shown = f"{code}Pay {show_sats(sats)} to {kept.bitcoin_address}\n{shown}"
-            else:
-                shown = f"paid {show_sats(sats)} to {kept.bitcoin_address} in {made.outpoint}\n{shown}"
-            print(shown, flush=True)
+            if made.outpoint is None and sys.stdout.isatty():
+                print(draw_code(made.link))
+            print(_show_deposit(made, show_sats(sats)), flush=True)
         answer = made.as_json()
         if wait:
-            outpoint = made.outpoint or following.wait_payment(sources, kept, place, timeout, say)
-            found = following.wait_deposit(sources, outpoint, kept, timeout, say)
+            with progress() as say:
+                outpoint = made.outpoint or following.wait_payment(sources, kept, place, timeout, say)
+                found = following.wait_deposit(sources, outpoint, kept, timeout, say)
             answer |= {"status": found.as_json(), "outpoint": found.id, "id": found.id}
-            if not as_json:
-                print(found.summary())
     if as_json:
         emit(answer, as_json=True, text="")
-    elif not wait:
-        print(f"hyperdust bridge status {made.id}")
+    else:
+        print(found.summary() if wait else f"hyperdust bridge status {made.id}")
+
+
+def _show_deposit(made: "Deposit", amount: str) -> str:
+    address, keep = made.kept.bitcoin_address, f"nobody sweeps it within {made.kept.reclaim_blocks} blocks"
+    first = f"Pay {amount} to {address}" if made.outpoint is None else f"paid {amount} to {address} in {made.outpoint}"
+    return f"{first}\n{made.link}\n{made.path}\nKeep that file: it takes the coin back where {keep}."
 
 
 def withdraw(
@@ -218,6 +217,7 @@ def status(
       hyperdust bridge status bcrt1p… --wait
     """
     from hyperdust.bridging import following
+    from hyperdust.bridging.deposit import announce
     from hyperdust.job import progress
     from hyperdust.paths import bridge_dir
 
@@ -237,6 +237,8 @@ def status(
                 found = following.stand_deposit(sources, terms, outpoint, kept)
             else:
                 found = following.stand_unpaid(which, kept)
+            if kept is not None and kept.chain_id == terms.chain_id and not found.is_swept:
+                announce(sources.client, kept)  # again: nodes forget, and another one may be asked
             if wait and outpoint is not None and not found.is_done:
                 found = following.wait_deposit(sources, outpoint, kept, timeout, say)
     emit(found.as_json(), as_json=as_json, text=found.summary())

@@ -144,7 +144,8 @@ def follow(capsys, name, limit_s=240):
         found = ask(capsys, "bridge", "status", name)
         if not seen or found["status"] != seen[-1]["status"]:
             seen.append(found)
-            print(name, found)
+            with capsys.disabled():
+                print(name, found, flush=True)
         if found["done"]:
             return seen
         assert found["reason"]
@@ -192,6 +193,33 @@ def test_in_and_out_with_every_state_in_between(devnet, capsys):
     assert (row["address"], row["deposits"][0]["status"]) == (made["address"], "credited")
     assert ask(capsys, "bridge", "status", made["address"])["status"] == "credited"
     assert "is spent" in refusal(capsys, "bridge", "reclaim", made["outpoint"], "--to", to)
+
+
+def test_signers_that_vanish_keep_nothing(devnet, capsys):
+    """One of three is left, two are needed: the deposit comes back by its owner's key; then all go on."""
+    made = ask(capsys, "bridge", "deposit", "--btc", "0.004", "--to", devnet["accounts"][3]["address"], "--no-pay")
+    stopped = devnet["pids"]["signer"][:2]
+    login = Login(devnet["bitcoin"]["user"], devnet["bitcoin"]["password"])
+    with Bitcoind(devnet["bitcoin"]["rpc"], login) as bitcoin, bitcoin.wallet("hyperdust") as wallet:
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            wallet.send_to_address(made["address"], 400_000)
+            bitcoin.generate_to_address(made["reclaim_after_blocks"], wallet.new_address())
+            waiting = ask(capsys, "bridge", "status", made["address"])
+            assert (waiting["status"], "bridge reclaim" in waiting["reason"]) == ("waiting", True)
+            to = wallet.new_address()
+            back = ask(capsys, "bridge", "reclaim", waiting["id"], "--to", to, "--send")
+            bitcoin.generate_to_address(1, wallet.new_address())
+            spent = ask(capsys, "bridge", "status", waiting["id"])
+            assert (spent["status"], spent["txid"]) == ("spent", back["txid"])
+            assert wallet.call("getreceivedbyaddress", to) * 10**8 == back["sats"] == 400_000 - back["fee_sats"]
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+    made = ask(capsys, "bridge", "deposit", "--btc", "0.004", "--to", devnet["accounts"][3]["address"])
+    assert follow(capsys, made["id"])[-1]["status"] == "credited"
+    assert ask(capsys, "bridge", "audit")["ok"]
 
 
 def test_refusals_say_what_to_do(devnet, capsys):

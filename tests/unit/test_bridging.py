@@ -86,6 +86,7 @@ def test_the_five_kinds_are_paid(network):
     }
     for address, script in wanted.items():
         assert addresses.script_of(address, network) == script
+        assert addresses.address_of_script(script, network) == address
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_the_fee_that_nobody_named_never_eats_the_deposit(sats):
 def test_the_code_says_the_link():
     drawn = addresses.draw_code("bitcoin:bcrt1qw508?amount=0.1")
     lines = drawn.replace("\x1b[97;40m", "").replace("\x1b[0m", "").splitlines()
-    assert {len(line) for line in lines} == {29 + 4}  # version 3, its border
+    assert {len(line) for line in lines} == {29 + 8}  # version 3, its border
     assert set("".join(lines)) == set("█▀▄ ")
 
 
@@ -309,6 +310,7 @@ def test_a_swept_deposit_is_the_node_s_to_tell():
     assert (found.sats, found.fee_sats, found.to) == (500_000, 400, "0x" + TO.hex())
     assert found.expected_s == 4 * PACE_S
     assert "3/7 confirmations" in found.summary()
+    assert "7/7 confirmations" in replace(found, confirmations=9).summary()
     node.answers["hyperdust_getDeposit"] = {"status": "credited", "block": 7, "reason": None, "expected_s": 0}
     assert stand_deposit(Sources(node, None), make_terms(), Outpoint(bytes(32), 1), None).is_done
 
@@ -405,6 +407,8 @@ def test_a_withdrawal(status):
     found = stand_withdrawal(Sources(Node(hyperdust_getWithdrawal=answer), Mempool()), make_terms(), 0)
     assert (found.state, found.sats, found.fee_sats, found.is_done) == (status, 40_000, 3_000, done)
     assert found.expected_s == (0 if done else 12 * PACE_S)
+    assert (found.to, found.as_json()["id"]) == (PAID_TO, 0)
+    assert "about" not in found.summary() or not done
 
 
 def test_a_payout_in_the_mempool_is_seen():
