@@ -84,10 +84,10 @@ class PegChain(SmallChain):
         self.deposits[one.outpoint] = one
         return one
 
-    def draft(self, *deposits: Deposit, anchor: Anchor | None = None) -> Transaction:
+    def draft(self, *deposits: Deposit, anchor: Anchor | None = None, rate: int = 1_000) -> Transaction:
         """The next vault transaction as signers build it."""
         height = self.bitcoin.height
-        planned = plan_round(self.peg, deposits, anchor, 1_000, SpendPath.SCRIPT, height, self.rules)
+        planned = plan_round(self.peg, deposits, anchor, rate, SpendPath.SCRIPT, height, self.rules)
         return build_draft(self.peg, planned, self.rules).transaction
 
     def evidence(self, transaction: Transaction, *, claimed: bool = True) -> Evidence:
