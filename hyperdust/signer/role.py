@@ -244,7 +244,7 @@ class Signer:
             prepared = self._reopen(tip) or prepare_round(self.session, reachable)
         except (NothingToDo, WithdrawalInvalid) as error:
             if head.is_refresh_due(tip, rules):
-                self._say("ALARM", f"the vault has to be moved before the council may, and cannot be: {error}")
+                self._say("ALARM: refresh", f"the vault has to be moved before the council may, and cannot be: {error}")
             return
         self._lead(prepared, reachable, tip)
 
@@ -311,7 +311,7 @@ class Signer:
 
     def _say_alarms(self, head: PegState) -> None:
         frozen = head.frozen
-        self._say("ALARM", "" if frozen is None else f"the peg is frozen: {frozen.reason.name.lower()}")
+        self._say("ALARM: frozen", "" if frozen is None else frozen.reason.name.lower())
 
     def _say(self, what: str, text: str) -> None:
         """Log a change once."""

@@ -236,6 +236,46 @@ def test_one_signer_alone_signs_nothing_two_do(node, bitcoin, signers):
     round_in_pool(bitcoin)
 
 
+def test_a_wiped_node_makes_nobody_begin_a_second_list(node, bitcoin, signers):
+    """It is shown the first round again instead: signers remember what they signed."""
+    signers.start(0, 1, 2)
+    vault = fund(node, bitcoin).vault
+    for index in range(3):
+        signers.kill(index)
+    with node.lock:
+        del node.states[1:]
+        node.pool.clear()
+    pay_in(node, bitcoin, 700_000)
+    bitcoin.mine(2)
+    signers.start(0, 1, 2)
+    poll(lambda: node.pool)
+    assert not pool(bitcoin)
+    assert poll(lambda: node.advance().vault) == vault
+    confirm(node, bitcoin, round_in_pool(bitcoin))
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_a_round_that_a_reorganisation_takes_out_comes_back(node, bitcoin, signers, depth):
+    signers.start(0, 1, 2)
+    fund(node, bitcoin)
+    pay_in(node, bitcoin, 300_000)
+    bitcoin.mine(2)
+    made = round_in_pool(bitcoin)
+    first = bitcoin.mine(depth)[0]
+    poll(lambda: node.pool)
+    bitcoin.client.invalidate_block(first)
+    elsewhere = bitcoin.wallet.new_address()
+    for _ in range(depth + 1):
+        bitcoin.client.call("generateblock", elsewhere, [])
+    again = round_in_pool(bitcoin)
+    assert again.inputs[0].txid == made.inputs[0].txid
+    poll(lambda: pool(bitcoin))
+    mined = bitcoin.mine(node.rules.origin_depth + 1)[0]
+    (spender,) = (one for one in bitcoin.client.call("getblock", mined[::-1].hex())["tx"][1:])
+    state = poll(lambda: (state := node.advance()).vault.txid == bytes.fromhex(spender)[::-1] and state)
+    assert state.frozen is None
+
+
 def test_a_lying_leader_gets_refusals(node, bitcoin, signers):
     signers.start(0, 1, 2)
     fund(node, bitcoin)
