@@ -47,9 +47,10 @@ functional: setup-test ## tests that start real processes
 	$(call heading,pytest: functional (real processes))
 	$(BIN)/pytest -q tests/functional $(ARGS)
 
-soak: setup-test ## the peg over 1,000 seeds, a hundred jobs beside a liar (minutes)
+soak: setup-test ## the peg over 1,000 seeds, a hundred jobs beside a liar, 2,000 blocks from Bitcoin (minutes)
 	HYPERDUST_TEST_PEG_SEEDS=1000 $(BIN)/pytest -q tests/properties/test_peg.py $(ARGS)
 	HYPERDUST_TEST_JOBS=100 $(BIN)/pytest -q -s tests/functional/hundred_jobs.py $(ARGS)
+	HYPERDUST_TEST_REBUILD_CYCLES=66 $(BIN)/pytest -q -s tests/functional/bitcoin_rebuild.py -k 500 $(ARGS)
 
 bench: ## ratios against named peers (torch, anvil, py-evm, bitcoinlib), into benchmarks/results.json; ONLY=name for one
 	@scripts/setup.sh bench
