@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from bridge.deposits import Outpoint
 from bridge.scripts import Binding
+from bridge.taproot import NUMS, blank_witness, weight_of_spend
 from bridge.transactions import MAX_SATS, Transaction
 from hyperdust.bitcoind import Bitcoind
 from hyperdust.bridging.addresses import payment_link, show_sats
@@ -77,11 +78,23 @@ def prepare(
     fee = choose_fee(sats) if max_fee is None else max_fee
     if not 0 <= fee < sats:
         raise AmountRefused(f"--max-fee {fee} sats leaves nothing of {show_sats(sats)}; give less")
+    if fee < (place := _input_vsize(terms)):  # a vB costs a satoshi at least
+        raise AmountRefused(
+            f"--max-fee {fee} sats can never pay for the deposit's own {place} vB of a sweep: nobody would sweep it; "
+            f"give more, for example {choose_fee(sats)}"
+        )
     secret, key = make_secret() if user_key is None else (None, user_key)
     custody = terms.custody
     binding = Binding(key, to, fee, custody.epoch)
     kept = make_kept(terms.chain_id, terms.bitcoin.name, custody, terms.rules, binding, secret, sats)
     return kept, save(kept, folder)
+
+
+def _input_vsize(terms: Terms) -> int:
+    """What sweeping one deposit takes at least: by all signers' common key where they have one."""
+    signers, any_key = terms.custody.signers, Binding(NUMS, bytes(20), 0, terms.custody.epoch)
+    leaf = None if signers.group_key else terms.output_of(any_key).signers
+    return weight_of_spend(blank_witness(leaf, len(signers.keys), signers.threshold)) // 4
 
 
 def announce(client: RpcClient, kept: Kept) -> None:

@@ -13,10 +13,11 @@ from hyperdust.bridging.addresses import script_of, show_sats
 from hyperdust.bridging.errors import AmountRefused, BridgeRefused
 from hyperdust.bridging.terms import Terms
 from hyperdust.contracts_abi import decode_event, encode_call, event_topic
-from hyperdust.rpc_client import RpcClient
+from hyperdust.rpc_client import RpcClient, RpcError
 
 DEFAULT_FEE: Final = 3_000
 """Sats: a payout of its own (about 350 vB with three signatures) at 8 sat/vB."""
+_OUTPUT_BYTES: Final = 9  # amount 8, size of the script 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,11 @@ def plan_withdrawal(terms: Terms, sats: int, to: str, max_fee: int | None) -> Pl
             f"{show_sats(sats)} less {fee} sats for Bitcoin's fee is {sats - fee} sats, and {least} are the least that "
             f"is paid out; withdraw at least {show_sats(least + max(fee, 0))}, or give a lower --max-fee"
         )
+    if fee < (place := _OUTPUT_BYTES + len(script)):  # a vB costs a satoshi at least
+        raise AmountRefused(
+            f"--max-fee {fee} sats can never pay for the payout's own {place} vB on Bitcoin: it would wait for ever; "
+            f"give more, for example {DEFAULT_FEE}"
+        )
     return Plan(to, script, sats, fee)
 
 
@@ -79,9 +85,16 @@ def give_up(client: RpcClient, account: LocalAccount, number: int) -> Mapping[st
     """Ask for a queued withdrawal back; a payout that is on its way may still come in its place.
 
     Raises:
-        RpcError: it is not this account's, or no longer queued.
+        BridgeRefused: it is not this account's, or no longer queued.
     """
-    return client.send_transaction(account, BRIDGE, encode_call("Bridge", "give_up", number))
+    try:
+        return client.send_transaction(account, BRIDGE, encode_call("Bridge", "give_up", number))
+    except RpcError as error:
+        why = error.message.partition("Bridge: ")[2] or error.message
+        raise BridgeRefused(
+            f"withdrawal {number} cannot be given up by {account.address}: {why}; "
+            f"see `hyperdust bridge status {number}`, and --keystore names who burned it"
+        ) from error
 
 
 def _number_of(receipt: Mapping[str, Any]) -> int:

@@ -145,7 +145,13 @@ def test_the_code_says_the_link():
 
 @pytest.mark.parametrize(
     ("sats", "max_fee", "cause"),
-    [(9_999, 100, "least"), (0, 0, "least"), (MAX_SATS + 1, 1, "cannot be"), (10_000, 10_000, "leaves nothing")],
+    [
+        (9_999, 100, "least"),
+        (0, 0, "least"),
+        (MAX_SATS + 1, 1, "cannot be"),
+        (10_000, 10_000, "leaves nothing"),
+        (10_000, 99, "nobody would sweep"),
+    ],
 )
 def test_deposits_out_of_bounds(tmp_path, sats, max_fee, cause):
     with pytest.raises(errors.AmountRefused, match=cause):
@@ -256,6 +262,10 @@ def test_what_cannot_be_reclaimed(tmp_path):
 def test_a_withdrawal_is_planned_or_refused_with_the_least(sats, fee):
     if sats - fee < MAIN_RULES.min_payout_sats:
         with pytest.raises(errors.AmountRefused, match="least"):
+            withdraw.plan_withdrawal(make_terms(), sats, PAID_TO, fee)
+        return
+    if fee < 9 + 22:
+        with pytest.raises(errors.AmountRefused, match="for ever"):
             withdraw.plan_withdrawal(make_terms(), sats, PAID_TO, fee)
         return
     plan = withdraw.plan_withdrawal(make_terms(), sats, PAID_TO, fee)
@@ -446,6 +456,432 @@ def test_the_audit_says_what_is_covered():
 
 
 # --- the commands
+
+
+def test_what_cannot_be_given_up_says_why():
+    class Refusing(Node):
+        def send_transaction(self, *_):
+            raise RpcError(3, "execution reverted: Bridge: not waiting")
+
+    class Account:
+        address = "0x" + "11" * 20
+
+    with pytest.raises(errors.BridgeRefused, match="withdrawal 3 cannot be given up .*: not waiting; .*status 3"):
+        withdraw.give_up(Refusing(), Account(), 3)
+
+
+class Asked:
+    """In the place of the client: a whole node, as far as bridge commands ask it."""
+
+    def __init__(self, monkeypatch, **answers):
+        params = load_params(48_000_000)
+        state = make_genesis(CUSTODY, 0)
+        if params.peg is not None:
+            from consensus.peg_terms import encode_genesis_peg
+
+            encoded = encode_genesis_peg(params)
+        else:
+            encoded = encode_state(state)
+        status = {"bitcoin": {"height": 500}, "origin": None, "frozen": False, "frozen_reason": None}
+        self.answers = {
+            "eth_chainId": hex(CHAIN),
+            "hyperdust_pegStatus": status,
+            "hyperdust_getPegState": {"state": "0x" + encoded.hex(), "height": 4, "hash": "0x"},
+        } | answers
+        monkeypatch.setattr("hyperdust.rpc_client.RpcClient.call", lambda _, method, *__: self.answers[method])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["deposit", "--btc", "1", "--to", "0x" + TO.hex()],
+        ["withdraw", "--btc", "1", "--to", PAID_TO],
+        ["status", "0"],
+        ["list"],
+        ["audit"],
+        ["reclaim", "00" * 32 + ":0", "--to", PAID_TO],
+        ["give-up", "0"],
+    ],
+    ids=lambda one: one[0],
+)
+@pytest.mark.parametrize("missing", ["hyperdust_pegStatus", "hyperdust_getPegState"])
+def test_without_bitcoin_every_command_exits_3_and_says_why(monkeypatch, tmp_path, capsys, arguments, missing):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    Asked(monkeypatch, **{missing: None})
+    assert run(["bridge", *arguments, "--json"]) == 3
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "--no-bitcoin" in shown.err
+    assert not list(tmp_path.rglob("deposit-*"))
+
+
+def test_another_first_set_of_signers_is_refused(monkeypatch, capsys):
+    stranger = make_genesis(make_custody(epoch=0, count=5, threshold=3), 0)
+    answer = {"state": "0x" + encode_state(stranger).hex(), "height": 0, "hash": "0x"}
+    Asked(monkeypatch, hyperdust_getPegState=answer)
+    assert run(["bridge", "audit"]) == 1
+    assert "other first signers" in capsys.readouterr().err
+
+
+def test_deposit_shows_address_link_and_file(monkeypatch, tmp_path, capsys):
+    Asked(monkeypatch)
+    made = {}
+    monkeypatch.setattr("hyperdust.bridging.deposit.announce", lambda _, kept: made.setdefault("kept", kept))
+    command = ["bridge", "deposit", "--btc", "0.01", "--to", "0x" + TO.hex(), "--no-pay", "--folder", str(tmp_path)]
+    assert run([*command, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    address = made["kept"].bitcoin_address
+    assert (answer["address"], answer["id"], answer["outpoint"]) == (address, address, None)
+    assert answer["uri"] == f"bitcoin:{address}?amount=0.01&label=Hyperdust"
+    assert keeping.load(tmp_path / f"deposit-{address}.json") == made["kept"]
+    assert run(command) == 0
+    shown = capsys.readouterr().out
+    assert "Pay 0.01000000 BTC to bcrt1p" in shown
+    assert "Keep that file" in shown
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("sys.stdout", terminal)
+    assert run(command) == 0
+    assert "█" in terminal.getvalue()
+
+
+def test_a_devnet_on_this_machine_is_found(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    config = tmp_path / "bitcoin.conf"
+    config.write_text("regtest=1\nrpcuser=u\nrpcpassword=p=w\n[regtest]\nrpcport=8555\n")
+    assert devnet_options("http://127.0.0.1:8545") is None
+    for _ in range(2):
+        leave_link(8555, config)
+    found = devnet_options("http://127.0.0.1:8545")
+    assert (found.rpc, found.user, found.password) == ("http://127.0.0.1:8555", "u", "p=w")
+    assert devnet_options("http://10.0.0.1:8545") is None
+    assert devnet_options("http://127.0.0.1") is None
+    config.unlink()
+    assert devnet_options("http://127.0.0.1:8545") is None, "a devnet that is gone"
+    assert config_link(8555).is_symlink()    [
+        (9_999, 100, "least"),
+        (0, 0, "least"),
+        (MAX_SATS + 1, 1, "cannot be"),
+        (10_000, 10_000, "leaves nothing"),
+        (10_000, 99, "nobody would sweep"),
+    ],
+    ],
+)
+def test_deposits_out_of_bounds(tmp_path, sats, max_fee, cause):
+    with pytest.raises(errors.AmountRefused, match=cause):
+        deposit.prepare(make_terms(), sats, TO, max_fee, None, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_frozen_peg_takes_nothing(tmp_path):
+    state = replace(make_genesis(CUSTODY, 0), frozen=Freeze(Reason.UNKNOWN_SPEND, bytes(32), bytes(32), 9))
+    for terms in (make_terms(state), make_terms(frozen="reorganised")):
+        with pytest.raises(errors.NotStanding, match="frozen"):
+            deposit.prepare(terms, 500_000, TO, None, None, tmp_path)
+        with pytest.raises(errors.NotStanding, match="frozen"):
+            withdraw.plan_withdrawal(terms, 500_000, PAID_TO, None)
+
+
+def test_the_file_is_private_and_says_all(tmp_path):
+    folder = tmp_path / "bridge"
+    kept, path = deposit.prepare(make_terms(), 500_000, TO, None, None, folder)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert keeping.load(path) == kept
+    paid = keeping.add_outpoint(kept, Outpoint(bytes(32), 3), folder)
+    assert keeping.find(folder, outpoint=Outpoint(bytes(32), 3)) == paid == keeping.load(path)
+    assert keeping.find(folder, address=kept.bitcoin_address) == paid
+    assert [one.name for one in folder.iterdir()] == [path.name], "no half-written file is left"
+    with pytest.raises(errors.NotOurs, match="--folder"):
+        keeping.find(folder, outpoint=Outpoint(bytes(32), 4))
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"version": 2}'])
+def test_a_damaged_file_is_named(tmp_path, content):
+    path = tmp_path / "deposit-x.json"
+    path.write_text(content)
+    with pytest.raises(keeping.DepositFileDamaged, match="deposit-x.json"):
+        list(keeping.list_kept(tmp_path))
+
+
+def test_the_announcement_is_checked_against_our_own_address(tmp_path):
+    kept = make_kept(tmp_path)
+    node = Node(hyperdust_announceDeposit={"bitcoinAddress": kept.bitcoin_address})
+    deposit.announce(node, kept)
+    ((_, said),) = node.asked
+    assert said == {
+        "userKey": "0x" + kept.binding.user_key.hex(),
+        "address": "0x" + TO.hex(),
+        "maxFee": 5_000,
+        "epoch": 0,
+    }
+    with pytest.raises(errors.AddressDiffers, match="do not pay"):
+        deposit.announce(Node(hyperdust_announceDeposit={"bitcoinAddress": PAID_TO}), kept)
+
+
+def test_a_key_of_the_user_s_own_leaves_no_secret(tmp_path):
+    secret, key = keeping.make_secret()
+    kept, path = deposit.prepare(make_terms(), 500_000, TO, None, addresses.parse_user_key(key.hex()), tmp_path)
+    assert (kept.secret, json.loads(path.read_text())["secret_key"]) == (None, None)
+    coin = Coin(Outpoint(bytes(32), 0), Output(500_000, kept.script), 2_000)
+    with pytest.raises(errors.NotReclaimable, match="--secret-file"):
+        build_reclaim(kept, coin, PAID_TO, 2_000)
+    with pytest.raises(errors.NotOurs, match="not the one"):
+        build_reclaim(kept, coin, PAID_TO, 2_000, secret=5)
+    assert build_reclaim(kept, coin, PAID_TO, 2_000, secret=secret).waits == 0
+    for bad in ("00" * 32, "xy", key.hex()[:-2], "ff" * 32):
+        with pytest.raises(errors.KeyRefused):
+            addresses.parse_user_key(bad)
+
+
+# --- reclaim
+
+
+@settings(max_examples=30)
+@given(sats=st.integers(10_000, MAX_SATS), rate=st.integers(1_000, 20_000), confirmations=st.integers(0, 3_000))
+def test_the_reclaim_is_signed_by_the_user_alone(tmp_path_factory, sats, rate, confirmations):
+    kept = make_kept(tmp_path_factory.mktemp("reclaim"), sats=sats)
+    coin = Coin(Outpoint(bytes(range(32)), 2), Output(sats, kept.script), confirmations)
+    made = build_reclaim(kept, coin, PAID_TO, rate)
+    (place,), (paid,) = made.transaction.inputs, made.transaction.outputs
+    assert (place.txid, place.index, place.sequence) == (coin.outpoint.txid, 2, MAIN_RULES.reclaim_blocks)
+    assert made.transaction.version == 2, "BIP-68 holds from version 2 on"
+    assert paid == Output(made.sats, addresses.script_of(PAID_TO, REGTEST))
+    assert made.sats + made.fee == sats
+    assert made.fee == -(-rate * vsize_of(made.transaction) // 1_000)
+    (message,) = compute_sighashes(made.transaction, (coin.output,), (kept.reclaim,))
+    check_signature(kept.binding.user_key, message, place.witness[0])
+    assert place.witness[1:] == (kept.reclaim.script, kept.reclaim.control)
+    assert made.waits == max(0, MAIN_RULES.reclaim_blocks - confirmations)
+    assert Transaction.decode(made.raw) == made.transaction
+
+
+def test_what_cannot_be_reclaimed(tmp_path):
+    kept = make_kept(tmp_path)
+    coin = Coin(Outpoint(bytes(32), 0), Output(500_000, kept.script), 1_007)
+    with pytest.raises(errors.NotOurs, match="does not pay"):
+        build_reclaim(kept, replace(coin, output=Output(500_000, b"\x51\x20" + bytes(32))), PAID_TO, 2_000)
+    with pytest.raises(errors.AmountRefused, match="--fee-rate"):
+        build_reclaim(kept, replace(coin, output=Output(10_000, kept.script)), PAID_TO, 100_000)
+    with pytest.raises(errors.AddressRefused, match="main network"):
+        build_reclaim(kept, coin, "1BoatSLRHtKNngkdXEeobR76b53LETtpyT", 2_000)
+    with pytest.raises(errors.NotReclaimable, match="1 blocks from now"):
+        send_reclaim(None, build_reclaim(kept, coin, PAID_TO, 2_000))
+
+
+# --- withdrawals
+
+
+@given(sats=st.integers(0, MAX_SATS), fee=st.integers(0, 100_000))
+def test_a_withdrawal_is_planned_or_refused_with_the_least(sats, fee):
+    if sats - fee < MAIN_RULES.min_payout_sats:
+        with pytest.raises(errors.AmountRefused, match="least"):
+            withdraw.plan_withdrawal(make_terms(), sats, PAID_TO, fee)
+        return
+    if fee < 9 + 22:
+        with pytest.raises(errors.AmountRefused, match="for ever"):
+            withdraw.plan_withdrawal(make_terms(), sats, PAID_TO, fee)
+        return
+    plan = withdraw.plan_withdrawal(make_terms(), sats, PAID_TO, fee)
+    assert (plan.paid_sats + plan.max_fee, plan.script) == (sats, b"\x00\x14" + bytes(20))
+    assert encode_call("Bridge", "withdraw", plan.script, plan.max_fee)
+
+
+def test_an_account_that_holds_less_sends_nothing():
+    class Poor(Node):
+        def quantity(self, method, *_):
+            assert method == "eth_getBalance"
+            return 7 * WEI_PER_SAT
+
+    class Account:
+        address = "0x" + "11" * 20
+
+    plan = withdraw.plan_withdrawal(make_terms(), 50_000, PAID_TO, None)
+    with pytest.raises(errors.AmountRefused, match="holds 0.00000007 BTC"):
+        withdraw.send_withdrawal(Poor(), Account(), plan)
+
+
+# --- where things stand
+
+
+def make_swept(status, *, sats=500_000, height=490):
+    sweep = Sweep(Outpoint(bytes(32), 1), sats, b"", False, status, TO, sats - 400)
+    record = VaultRecord(VaultCoin(b"\x01" * 32, sats - 400, height, 0), bytes(32), 400, (), (sweep,))
+    return replace(make_genesis(CUSTODY, 0), records=(record,)), record, sweep
+
+
+SWEPT = {
+    "outpoint": "00" * 32 + ":1",
+    "status": "swept",
+    "amount_sats": 500_000,
+    "credit_sats": 499_600,
+    "fee_sats": 400,
+    "address": "0x" + TO.hex(),
+    "sweep": "01" * 32,
+    "confirmations": 3,
+    "needed": 7,
+    "reason": "its sweep needs 7 confirmations",
+    "expected_s": 2_400,
+    "block": None,
+}
+
+
+def test_a_swept_deposit_is_the_node_s_to_tell():
+    node = Node(hyperdust_getDeposit=SWEPT)
+    found = stand_deposit(Sources(node, Mempool()), make_terms(), Outpoint(bytes(32), 1), None)
+    assert node.asked == [("hyperdust_getDeposit", "00" * 32 + ":1")]
+    assert (found.state, found.confirmations, found.needed, found.is_done) == ("swept", 3, 7, False)
+    assert (found.sats, found.fee_sats, found.to) == (500_000, 400, "0x" + TO.hex())
+    assert found.expected_s == 4 * PACE_S
+    assert "3/7 confirmations" in found.summary()
+    assert "7/7 confirmations" in replace(found, confirmations=9).summary()
+    node.answers["hyperdust_getDeposit"] = {"status": "credited", "block": 7, "reason": None, "expected_s": 0}
+    assert stand_deposit(Sources(node, None), make_terms(), Outpoint(bytes(32), 1), None).is_done
+
+
+def test_a_method_that_the_node_does_not_serve_is_no_answer():
+    def unknown(*_):
+        raise RpcError(-32601, "the method hyperdust_getDeposit does not exist")
+
+    found = stand_deposit(Sources(Node(hyperdust_getDeposit=unknown), None), make_terms(), Outpoint(bytes(32), 1), None)
+    assert (found.state, "--bitcoin-rpc" in found.reason) == ("unpaid", True)
+
+
+class Mempool:
+    """A bitcoind with one coin, or with one transaction that spends it."""
+
+    def __init__(self, coin=None, spender=None):
+        self.coin, self.spender = coin, spender
+
+    def call(self, method, *_):
+        if method == "gettxout":
+            return self.coin
+        assert method == "gettxspendingprevout"
+        return [{} if self.spender is None else {"spendingtxid": self.spender.txid[::-1].hex()}]
+
+    def raw_transaction(self, txid):
+        assert txid == self.spender.txid
+        return self.spender.encode()
+
+    def chain_info(self):
+        return type("Info", (), {"height": 1})
+
+    def block_hash(self, height):
+        return bytes([height]) * 32
+
+    def raw_block(self, _):
+        return b""
+
+    def raw_header(self, block_hash):
+        return bytes(68) + (PACE_S * block_hash[0]).to_bytes(4, "little") + bytes(8)
+
+
+@pytest.mark.parametrize(
+    ("sats", "confirmations", "state", "cause"),
+    [
+        ("0.005", 0, "confirming", "6 confirmations"),
+        ("0.005", 5, "confirming", "6 confirmations"),
+        ("0.005", 6, "waiting", "next vault transaction"),
+        ("0.005", 1_008, "waiting", "bridge reclaim"),
+        ("0.00009999", 7, "waiting", "never swept"),
+    ],
+)
+def test_a_deposit_before_its_sweep(tmp_path, sats, confirmations, state, cause):
+    kept = make_kept(tmp_path)
+    coin = {"value": sats, "confirmations": confirmations, "scriptPubKey": {"hex": kept.script.hex()}}
+    found = stand_deposit(Sources(UNSWEPT, Mempool(coin)), make_terms(), Outpoint(bytes(32), 0), kept)
+    assert (found.state, found.confirmations, found.needed) == (state, confirmations, 6)
+    assert cause in found.reason
+    assert found.fee_sats == 5_000
+
+
+@pytest.mark.parametrize(("sequence", "state", "fee"), [(CHARGE_FLAG + 321, "sweeping", 321), (1_008, "spent", 5_000)])
+def test_a_deposit_in_the_mempool_s_hands(tmp_path, sequence, state, fee):
+    kept, place = make_kept(tmp_path), Outpoint(b"\x07" * 32, 4)
+    spender = Transaction(2, (Input(place.txid, 4, b"", sequence),), (Output(9, b"\x51"),), 0)
+    found = stand_deposit(Sources(UNSWEPT, Mempool(spender=spender)), make_terms(), place, kept)
+    assert (found.state, found.fee_sats, found.txid) == (state, fee, spender.txid[::-1].hex())
+
+
+def test_a_deposit_that_nobody_can_see():
+    found = stand_deposit(Sources(UNSWEPT, None), make_terms(), Outpoint(bytes(32), 0), None)
+    assert (found.state, "--bitcoin-rpc" in found.reason) == ("unpaid", True)
+    gone = stand_deposit(Sources(UNSWEPT, Mempool()), make_terms(), Outpoint(bytes(32), 0), None)
+    assert (gone.state, "is the txid right" in gone.reason) == ("unpaid", True)
+
+
+WITHDRAWAL = {
+    "id": 0,
+    "status": "queued",
+    "script": "0x0014" + "00" * 20,
+    "sats": 40_000,
+    "fee_sats": 3_000,
+    "txid": None,
+    "confirmations": 0,
+    "needed": 7,
+    "reason": "the vault holds 0 sats",
+    "expected_s": 7_200,
+}
+
+
+@pytest.mark.parametrize("status", ["queued", "given up", "paying", "paid", "refunded"])
+def test_a_withdrawal(status):
+    done = status in {"paid", "refunded"}
+    answer = WITHDRAWAL | {"status": status} | ({"reason": None, "expected_s": 0} if done else {})
+    found = stand_withdrawal(Sources(Node(hyperdust_getWithdrawal=answer), Mempool()), make_terms(), 0)
+    assert (found.state, found.sats, found.fee_sats, found.is_done) == (status, 40_000, 3_000, done)
+    assert found.expected_s == (0 if done else 12 * PACE_S)
+    assert (found.to, found.as_json()["id"]) == (PAID_TO, 0)
+    assert "about" not in found.summary() or not done
+
+
+def test_a_payout_in_the_mempool_is_seen():
+    vault = VaultCoin(b"\x01" * 32, 499_600, 490, 0)
+    state = replace(make_genesis(CUSTODY, 0), base=vault)
+    outputs = (Output(1, b"\x51\x20" + bytes(32)), Output(40_000, b"\x00\x14" + bytes(20)))
+    payout = Transaction(2, (Input(b"\x01" * 32, 0, b"", CHARGE_FLAG),), outputs, 0)
+    sources = Sources(Node(hyperdust_getWithdrawal=WITHDRAWAL), Mempool(spender=payout))
+    found = stand_withdrawal(sources, make_terms(state), 0)
+    assert (found.state, found.confirmations, found.needed) == ("paying", 0, 7)
+    assert found.txid == payout.txid[::-1].hex()
+
+
+def test_no_such_withdrawal():
+    with pytest.raises(errors.BridgeRefused, match="number 9"):
+        stand_withdrawal(Sources(Node(hyperdust_getWithdrawal=None), None), make_terms(), 9)
+
+
+def make_swept_state():
+    sweep = Sweep(Outpoint(bytes(32), 1), 500_000, b"", False, SweepStatus.CLAIMED, TO, 499_600)
+    record = VaultRecord(VaultCoin(b"\x01" * 32, 499_600, 490, 0), bytes(32), 400, (), (sweep,))
+    return replace(make_genesis(CUSTODY, 0), records=(record,))
+
+
+def test_the_audit_says_what_is_covered():
+    good = audit(make_terms(make_swept_state()), seen_on_bitcoin=True, unswept_sats=5)
+    assert good.ok
+    shown = good.as_json()
+    assert {"vault_sats", "unswept_sats", "supply_sats", "ok"} <= set(shown)
+    assert (shown["vault_sats"], shown["uncredited_sats"], shown["supply_sats"]) == (499_600, 499_600, 0)
+    assert not audit(make_terms(frozen="x"), seen_on_bitcoin=None, unswept_sats=0).ok
+    assert not audit(make_terms(), seen_on_bitcoin=False, unswept_sats=0).ok
+    development = make_terms(make_genesis(CUSTODY, 10**18))
+    assert audit(development, seen_on_bitcoin=None, unswept_sats=0).as_json()["supply_sats"] == 0
+
+
+# --- the commands
+
+
+def test_what_cannot_be_given_up_says_why():
+    class Refusing(Node):
+        def send_transaction(self, *_):
+            raise RpcError(3, "execution reverted: Bridge: not waiting")
+
+    class Account:
+        address = "0x" + "11" * 20
+
+    with pytest.raises(errors.BridgeRefused, match="withdrawal 3 cannot be given up .*: not waiting; .*status 3"):
+        withdraw.give_up(Refusing(), Account(), 3)
 
 
 class Asked:
