@@ -1,25 +1,29 @@
 """Evidence of a vault transaction, gathered from this signer's bitcoind and checked as it is built."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from bridge.deposits import Claim, Evidence, Outpoint
 from bridge.headers import Header
 from bridge.inclusion import check_transaction_proof
 from bridge.peg_state import PegState
 from bridge.rules import PegRules
-from bridge.scripts import Binding, deposit_output
+from bridge.scripts import Binding, Custody, deposit_output
 from bridge.transactions import Transaction
 from hyperdust.signer.errors import SourceFault
 from hyperdust.signer.protection import show_txid
 from hyperdust.signer.sources import Bitcoin, Mined
 
 
+@lru_cache(maxsize=1 << 16)  # nodes keep 20,000 announcements, an address takes a quarter of a millisecond
+def _script_of(custody: Custody, binding: Binding, rules: PegRules) -> bytes:
+    return deposit_output(custody, binding, rules).script
+
+
 def scripts_of(state: PegState, bindings: Iterable[Binding], rules: PegRules) -> dict[bytes, Binding]:
     """Deposit addresses that stand for these bindings, as scripts; unknown epochs are left out."""
     return {
-        deposit_output(state.custodies[one.epoch], one, rules).script: one
-        for one in bindings
-        if one.epoch < len(state.custodies)
+        _script_of(state.custodies[one.epoch], one, rules): one for one in bindings if one.epoch < len(state.custodies)
     }
 
 

@@ -35,6 +35,8 @@ from hyperdust.signer.sources import Place
 log = structlog.get_logger()
 
 Reachable = Mapping[bytes, tuple[Peer, Presence]]
+_ROUNDS: Final = 4
+"""Deposits of so many rounds are looked at, those that may pay most first: what pays nothing keeps nobody out."""
 _STEP: Final = (3, 2)
 """A replacement pays half as much again."""
 
@@ -144,8 +146,9 @@ def find_deposits(state: PegState, keys: set[bytes], sources: Sources) -> tuple[
             continue
         signers = state.custodies[binding.epoch].signers
         if len(keys.intersection(signers.keys)) >= signers.threshold:
-            found.append(load_deposit(Sweep(outpoint, binding), sources))
-    return tuple(found)
+            found.append(Sweep(outpoint, binding))
+    found.sort(key=lambda one: (-one.binding.max_fee, one.outpoint))
+    return tuple(load_deposit(one, sources) for one in found[: _ROUNDS * sources.rules.max_sweeps])
 
 
 def _prepare(
