@@ -49,6 +49,7 @@ functional: setup-test ## tests that start real processes
 
 soak: setup-test ## the peg over 1,000 seeds, a hundred jobs beside a liar, 2,000 blocks from Bitcoin (minutes)
 	HYPERDUST_TEST_PEG_SEEDS=1000 $(BIN)/pytest -q tests/properties/test_peg.py $(ARGS)
+	HYPERDUST_TEST_PEG_CHAINS=300 $(BIN)/pytest -q tests/properties/test_peg_chain.py $(ARGS)
 	HYPERDUST_TEST_JOBS=100 $(BIN)/pytest -q -s tests/functional/hundred_jobs.py $(ARGS)
 	HYPERDUST_TEST_REBUILD_CYCLES=66 $(BIN)/pytest -q -s tests/functional/bitcoin_rebuild.py -k 500 $(ARGS)
 

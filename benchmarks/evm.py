@@ -36,8 +36,9 @@ from chain.engine import (
     execute,
     genesis_state,
 )
+from consensus.peg import PegTransition
 from consensus.rewards import opening_call
-from consensus.validation import OriginChecked, environment_of, execute_block
+from consensus.validation import PegChecked, environment_of, execute_block
 from hyperdust.node.store import ExecutedBlock, open_store
 from precompiles.registry import precompiles_for
 
@@ -245,7 +246,7 @@ def own_import(senders: Sequence[bytes], raws: Sequence[bytes]) -> Callable[[], 
             start = time.perf_counter()
             block = decode_block(wire)
             view = store.latest.state_at(genesis.hash)
-            found, result = execute_block(OriginChecked(block, genesis, None), params, view.read_many)
+            found, result = execute_block(PegChecked(block, genesis, None, PegTransition()), params, view.read_many)
             hashes = tuple(transaction.hash for transaction in found)
             receipts = tuple(receipt.encode() for receipt in result.receipts)
             store.adopt(executed(block, hashes, receipts, result.writes))
