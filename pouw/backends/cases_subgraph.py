@@ -66,6 +66,13 @@ def subgraph() -> tuple[Subgraph, dict[bytes, Tensor]]:
     scores = builder.add("attention_scores", qkv, qkv, attributes=(HEADS, HEAD_SIZE, 0, WIDTH, 14))
     weights = builder.add("softmax_weights", scores, builder.constant(powers))
     mixed = builder.add("attention_mix", weights, qkv, attributes=(HEAD_SIZE, 2 * WIDTH))
+    other = builder.add(
+        "softmax_weights",
+        builder.add("attention_scores", qkv, qkv, attributes=(HEADS, HEAD_SIZE, WIDTH, 0, 15)),
+        builder.constant(powers),
+    )
+    turned = builder.add("transpose_columns", qkv, attributes=(2 * WIDTH - 1, WIDTH))
+    grouped = builder.add("grouped_mix", other, turned, attributes=(HEADS,))
     first = builder.norm(builder.add("add", x, builder.linear(mixed, WIDTH, WIDTH, 0, (15, 32))))
     active = builder.add("lookup", builder.linear(first, INNER, WIDTH, 0, (0, 40)), table)
     second = builder.norm(builder.add("add", first, builder.linear(active, WIDTH, INNER, 1, (12, 36))))
@@ -73,7 +80,13 @@ def subgraph() -> tuple[Subgraph, dict[bytes, Tensor]]:
     # read twice: nothing of this one may go together
     twice = builder.linear(second, WIDTH, WIDTH, 0, (15, 30))
     observed = builder.add("lookup", twice, table)
-    ports = {"mixed": (mixed, WIDTH), "second": (second, WIDTH), "active": (active, INNER), "plain": (plain, INNER)}
+    ports = {
+        "mixed": (mixed, WIDTH),
+        "grouped": (grouped, WIDTH),
+        "second": (second, WIDTH),
+        "active": (active, INNER),
+        "plain": (plain, INNER),
+    }
     ports |= {"twice": (twice, WIDTH), "observed": (observed, WIDTH)}
     outputs = (
         SubgraphOutput(Port(name, TensorType(INT16, ("S", width))), made.index) for name, (made, width) in ports.items()

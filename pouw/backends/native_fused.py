@@ -130,28 +130,46 @@ def _linear(subgraph: Subgraph, readers: list[list[int]], first: int) -> tuple[i
 
 
 def _attention(subgraph: Subgraph, readers: list[list[int]], first: int) -> tuple[int, ...] | None:
-    """attention_scores, softmax_weights, attention_mix."""
+    """attention_scores, softmax_weights, then attention_mix, or transpose_columns and grouped_mix."""
     operators = subgraph.operators
     if operators[first].rule.name != "attention_scores":
         return None
     weights = _only_reader(subgraph, readers, first, "softmax_weights", 0)
     if weights is None or not _constants(operators[weights], 1):
         return None
+    heads, head_size, *_ = operators[first].attributes
     mixed = _only_reader(subgraph, readers, weights, "attention_mix", 0)
-    if mixed is None or operators[mixed].attributes[0] != operators[first].attributes[1]:
+    if mixed is not None:
+        return (first, weights, mixed) if operators[mixed].attributes[0] == head_size else None
+    mixed = _only_reader(subgraph, readers, weights, "grouped_mix", 0)
+    if mixed is None or operators[mixed].attributes[0] != heads:
         return None
-    return (first, weights, mixed)
+    values = operators[mixed].tensors[1]
+    if not isinstance(values, OperatorOutput) or values.index < first or readers[values.index] != [mixed]:
+        return None
+    turned = operators[values.index]
+    if turned.rule.name != "transpose_columns" or turned.attributes[1] != heads * head_size:
+        return None
+    return (first, *sorted((weights, values.index)), mixed)
 
 
 def _step(subgraph: Subgraph, members: tuple[int, ...]) -> Step:
     operators = tuple(subgraph.operators[member] for member in members)
     inputs: tuple[Reference, ...]
     if operators[0].rule.name == "attention_scores":
-        return Step("attention", operators, members[-1], (*operators[0].tensors, operators[2].tensors[1]))
+        return Step("attention", operators, members[-1], (*operators[0].tensors, _values(operators)[0]))
     inputs = (operators[0].tensors[0],)
     if operators[-1].rule.name == "layer_norm":
         inputs = (*inputs, operators[-2].tensors[0])
     return Step("linear", operators, members[-1], inputs)
+
+
+def _values(operators: tuple[Operator, ...]) -> tuple[Reference, int]:
+    """Return the values of an attention before they are turned, and their first column."""
+    for operator in operators:
+        if operator.rule.name == "transpose_columns":
+            return operator.tensors[0], operator.attributes[0]
+    return operators[-1].tensors[1], operators[-1].attributes[1]
 
 
 def _prepare_linear(step: Step, core: Any, constants: Constants, pack: Pack) -> Callable[..., Tensor]:
@@ -178,10 +196,10 @@ def _prepare_linear(step: Step, core: Any, constants: Constants, pack: Pack) -> 
 
 
 def _prepare_attention(step: Step, core: Any, constants: Constants) -> Callable[..., Tensor]:
-    scores, softmax, mix = step.operators
-    heads, head_size, query, key, shift = scores.attributes
+    heads, head_size, query, key, shift = step.operators[0].attributes
+    (softmax,) = (operator for operator in step.operators if operator.rule.name == "softmax_weights")
     table = _constant(softmax, 1, constants)
-    offsets = (query, key, mix.attributes[1])
+    offsets = (query, key, _values(step.operators)[1])
 
     def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         output: Tensor = core.operators.attend(queries, keys, values, table, heads, head_size, offsets, shift)

@@ -118,6 +118,23 @@ def attention_mix(weights: T, values: T, head_size: int, value_offset: int) -> T
     return y.transpose(0, 1).reshape(m, heads * head_size)
 
 
+def transpose_columns(x: T, offset: int, count: int) -> T:
+    """See `pouw.operators.decoder.transpose_columns`."""
+    return x[:, offset : offset + count].t().contiguous()
+
+
+def grouped_mix(weights: T, values_transposed: T, kv_heads: int) -> T:
+    """See `pouw.operators.causal.grouped_mix`; sums below 2^30 * n are exact in float64, in any order."""
+    heads, m, n = weights.shape
+    grouped = values_transposed.to(torch.float64).reshape(kv_heads, -1, n)
+    v = grouped.repeat_interleave(heads // kv_heads, dim=0)  # (heads, head_size, n)
+    mixed = torch.bmm(weights.to(torch.float64), v.transpose(1, 2)).to(torch.int64)
+    total = weights.to(torch.int64).sum(dim=2).clamp(min=1)
+    reciprocal = floor_divide(torch.full_like(total, 1 << 40), total)
+    y = clamp16(round_shift(mixed * reciprocal[:, :, None], 40))
+    return y.transpose(0, 1).reshape(m, -1)
+
+
 def lookup(x: T, table: T) -> T:
     """See `pouw.operators.activation.lookup`."""
     half = TABLE_SIZE // 2
@@ -151,6 +168,8 @@ KERNELS: dict[str, Kernel] = {
     "attention_scores": attention_scores,
     "softmax_weights": softmax_weights,
     "attention_mix": attention_mix,
+    "transpose_columns": transpose_columns,
+    "grouped_mix": grouped_mix,
     "lookup": lookup,
     "mean_pool": mean_pool,
     "l2_normalize": l2_normalize,

@@ -79,8 +79,7 @@ def build(
     for layer in range(shape.layers):
         _layer(builder, weights, shape, calibration, layer, tables)
         subgraphs.append(builder.subgraph(f"layer.{layer}", (f"stream.{layer}",), f"stream.{layer + 1}", stream))
-    pooled = builder.add("mean_pool", "pool.mean", SubgraphInput(0), attributes=(POOL_BITS,))
-    builder.add("l2_normalize", "pool.normalize", pooled)
+    _pool(builder, shape.width, tables["power"])
     subgraphs.append(builder.subgraph("pool", (f"stream.{shape.layers}",), "embedding", (shape.width,)))
     graph = Hypergraph(
         name=name,
@@ -106,6 +105,19 @@ def _embed(builder: _Builder, weights: Weights) -> None:
         weights,
         "embeddings.LayerNorm",
     )
+
+
+def _pool(builder: _Builder, width: int, powers: Constant) -> None:
+    """Mean over rows and its direction. The mean is a head of attention that likes all rows alike."""
+    # of the stream turned, an element reads one row; a column of the stream lies in more chunks than a proof holds
+    x = SubgraphInput(0)
+    nothing = builder.constant(np.zeros((1, 1), dtype=np.int16))
+    scores = builder.add("attention_scores", "pool.scores", nothing, x, attributes=(1, 1, 0, 0, 10))
+    weights = builder.add("softmax_weights", "pool.weights", scores, powers)
+    turned = builder.add("transpose_columns", "pool.values", x, attributes=(0, width))
+    mean = builder.add("grouped_mix", "pool.mean", weights, turned, attributes=(1,))
+    row = builder.add("mean_pool", "pool.row", mean, attributes=(POOL_BITS,))
+    builder.add("l2_normalize", "pool.normalize", row)
 
 
 def _layer(
@@ -141,7 +153,8 @@ def _layer(
         attributes=(shape.heads, shape.head_size, 0, shape.width, QUERY_BITS + KEY_BITS - 10),
     )
     powers = builder.add("softmax_weights", "attention.softmax", scores, tables["power"])
-    mixed = builder.add("attention_mix", "attention.mix", powers, qkv, attributes=(shape.head_size, 2 * shape.width))
+    values = builder.add("transpose_columns", "attention.values", qkv, attributes=(2 * shape.width, shape.width))
+    mixed = builder.add("grouped_mix", "attention.mix", powers, values, attributes=(shape.heads,))
 
     def residual(product: str, source: Reference, base: Reference, place: str, norm: str) -> Reference:
         ones = np.full(shape.width, float(2**STREAM_BITS))

@@ -356,11 +356,12 @@ class _Lowering:
             return
         scores = self.assembly.add("attention_scores", q, k, attributes=(heads, size, q_start, k_start, shift))
         powers = self.assembly.add("softmax_weights", scores, self.assembly.constant(power_table()))
-        mixed = self.assembly.add("attention_mix", powers, v, attributes=(size, v_start))
+        turned = self.assembly.add("transpose_columns", v, attributes=(v_start, heads * size))
+        mixed = self.assembly.add("grouped_mix", powers, turned, attributes=(heads,))
         self.narrow[index][Format(formats[2].scale)] = mixed
 
     def _causal(self, parts: tuple[Handle, Handle, Handle], attributes: tuple[int, int, int, int]) -> Handle:
-        """Attention in which a row sees the rows up to itself; the values are turned, so that a sum reads one row."""
+        """Attention in which a row sees the rows up to itself."""
         q, k, v = parts
         turned = self.assembly.add("transpose_columns", v, attributes=(0, self.assembly.width(v)))
         scores = self.assembly.add("causal_scores", q, k, attributes=attributes)
@@ -372,8 +373,6 @@ class _Lowering:
         self.wide[index] = (self.assembly.add("last_row", handle), scale)
 
     def _mean(self, index: int, node: Node) -> None:
-        if all(self.program.nodes[reader].kind == "normalize" for reader in self.readers[index]):
-            return  # `normalize` and the outputs pool with more bits
         self._select(index, self.int16(node.sources[0]), None)
 
     def _first(self, index: int, node: Node) -> None:
@@ -395,7 +394,8 @@ class _Lowering:
             "attention_scores", query, handle if keys is None else keys, attributes=(1, 1, 0, 0, 10)
         )
         powers = self.assembly.add("softmax_weights", scores, self.assembly.constant(power_table()))
-        mixed = self.assembly.add("attention_mix", powers, handle, attributes=(self.assembly.width(handle), 0))
+        turned = self.assembly.add("transpose_columns", handle, attributes=(0, self.assembly.width(handle)))
+        mixed = self.assembly.add("grouped_mix", powers, turned, attributes=(1,))
         self.narrow[index][Format(scale)] = mixed
 
     def _normalize(self, index: int, node: Node) -> None:
@@ -404,19 +404,12 @@ class _Lowering:
         width = len(self.largest[index])
         if width > L2_WIDTH_MAX:
             raise UnmappableOperator("normalize", f"width {width}, at most {L2_WIDTH_MAX}", node.origin or node.label)
-        pooled, _ = self._pool(node.sources[0])
-        self.wide[index] = (self.assembly.add("l2_normalize", pooled), 2.0**15)
-
-    def _pool(self, index: int) -> tuple[Handle, float]:
-        node = self.program.nodes[index]
-        source = node.sources[0] if node.kind == "mean" and not self.narrow[index] else index
-        handle, scale = self.int16(source)
-        return self.assembly.add("mean_pool", handle, attributes=(POOL_BITS,)), scale * 2**POOL_BITS
+        handle, _ = self.int16(node.sources[0])
+        row = self.assembly.add("mean_pool", handle, attributes=(POOL_BITS,))  # int16[1, n] -> int32[n]
+        self.wide[index] = (self.assembly.add("l2_normalize", row), 2.0**15)
 
     def _output(self, index: int) -> tuple[Handle, float]:
         node = self.program.nodes[index]
-        if node.kind == "mean" and not self.narrow[index]:
-            return self._pool(index)
         if index in self.wide:
             return self.wide[index]
         if index in self.parts:

@@ -22,7 +22,7 @@ from hyperdust.rpc_client import RpcClient
 pytestmark = pytest.mark.functional
 
 HYPERDUST: Final = Path(sys.executable).parent / "hyperdust"
-OPERATORS: Final = 149
+OPERATORS: Final = 159
 FEE: Final = 10**13
 BTC: Final = 10**18
 

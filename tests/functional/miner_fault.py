@@ -15,7 +15,7 @@ from hyperdust.rpc_client import RpcClient
 pytestmark = pytest.mark.functional
 
 HYPERDUST: Final = Path(sys.executable).parent / "hyperdust"
-OPERATORS: Final = 149
+OPERATORS: Final = 159
 
 
 def hyperdust(*args: str) -> Any:

@@ -25,6 +25,7 @@ def test_patterns_go_together_and_the_observed_stay_apart():
     assert found == [
         ("linear", "rescale"),
         ("attention", "attention_mix"),
+        ("attention", "grouped_mix"),
         ("linear", "layer_norm"),
         ("linear", "lookup"),
         ("linear", "layer_norm"),

@@ -10,6 +10,7 @@ from pouw.fraud import VerdictKind, build_proof, check_proof, find_difference
 from tests.unit.fraud_harness import Case, Liar, flip, output_of
 
 EVIDENCE_MAX = 16_384  # of graphs of this size
+LONGEST = np.resize(np.arange(1000, 1255), 256).astype(np.int32)
 
 
 @cache
@@ -47,7 +48,8 @@ def visible_fault(name: str, step: int, operator: int):
         ("llama-tiny", 0, 12, VerdictKind.ELEMENT),  # grouped_mix
         ("llama-tiny", 1, 98, VerdictKind.ELEMENT),  # sample
         ("minilm", 0, 2, VerdictKind.ELEMENT),  # layer_norm
-        ("minilm", 0, 147, VerdictKind.ELEMENT),  # mean_pool
+        ("minilm", 0, 10, VerdictKind.ELEMENT),  # grouped_mix
+        ("minilm", 0, 156, VerdictKind.ELEMENT),  # grouped_mix, the mean over rows
         ("render_island", 0, 6, VerdictKind.WITNESS),  # rasterize
         ("render_island", 0, 11, VerdictKind.ELEMENT),  # shade
     ],
@@ -61,4 +63,26 @@ def test_a_wrong_value_in_a_graph_that_ships(name, step, operator, kind):
     proof = build_proof(facts, own, difference, case.job_input, output_of(bad))
     verdict = check_proof(facts, proof.evidence)
     assert (verdict.kind, verdict.step, verdict.operator) == (kind, step, operator)
+    assert len(proof.evidence) < EVIDENCE_MAX
+
+
+@cache
+def longest_text():
+    loaded = g.load_graph("minilm")
+    case = Case(loaded.graph, loaded.constants, {"ids": LONGEST}, {"S": len(LONGEST)})
+    return case, case.execute()
+
+
+@pytest.mark.parametrize("operator", [8, 10, 156, 157])
+def test_attention_and_the_mean_are_proven_at_the_longest_text(operator):
+    case, own = longest_text()
+    for bit in (13, 14, 11, 9, 7):
+        bad = case.execute(flip(0, operator, 5000, bit))
+        if Liar(bad).trace_root != Liar(own).trace_root:
+            break
+    facts = case.facts(Liar(bad).trace_root, output_of(bad))
+    difference = find_difference(facts, own, Liar(bad), output_of(bad))
+    assert difference is not None
+    proof = build_proof(facts, own, difference, case.job_input, output_of(bad))
+    assert check_proof(facts, proof.evidence).operator == operator
     assert len(proof.evidence) < EVIDENCE_MAX
