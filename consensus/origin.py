@@ -17,17 +17,19 @@ from consensus.errors import (
 )
 
 
-def check_origin(origin: bytes, parent_origin: bytes, depth_blocks: int, bitcoin: BitcoinView | None) -> None:
+def check_origin(
+    origin: bytes, parent_origin: bytes, depth_blocks: int, bitcoin: BitcoinView | None, *, has_evidence: bool = False
+) -> None:
     """Check a header's `parent_beacon_block_root` against its parent's and this node's view of Bitcoin.
 
-    A block may always keep its parent's origin, whatever became of that: Bitcoin never stops the chain. None as the
-    view is a node without Bitcoin.
+    A block may always keep its parent's origin, whatever became of that: Bitcoin never stops the chain. Not so one that
+    carries evidence: nothing is credited by a branch that Bitcoin has left. None as the view is a node without Bitcoin.
 
     Raises:
         OriginDropped, OriginBelowParents: never valid.
         OriginNotFollowed, OriginUnknown, OriginStale, OriginTooShallow: not valid yet, as far as this node sees.
     """
-    if origin == parent_origin:
+    if origin == parent_origin and not (has_evidence and origin != ZERO_HASH):
         return
     if origin == ZERO_HASH:
         raise OriginDropped("parent_beacon_block_root", origin, "an origin, as the parent has one")

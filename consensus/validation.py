@@ -104,7 +104,8 @@ def check_block_origin(checked: WorkChecked, params: ChainParams, bitcoin: Bitco
         NotYet: retry later; the class says why.
     """
     origin, parents = checked.block.header.parent_beacon_block_root, checked.parent.parent_beacon_block_root
-    check_origin(origin, parents, params.origin_depth_blocks, bitcoin)
+    has_evidence = bool(checked.block.body.evidence)
+    check_origin(origin, parents, params.origin_depth_blocks, bitcoin, has_evidence=has_evidence)
     return OriginChecked(checked.block, checked.parent, bitcoin)
 
 

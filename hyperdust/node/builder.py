@@ -24,12 +24,12 @@ from chain.blocks import (
     certificate_commitment,
 )
 from chain.engine import Executed, ReadMany, Transaction, execute
-from chain.errors import NodeFault
+from chain.errors import NodeFault, NotYet
 from chain.params import ChainParams
 from chain.transactions import BlockGasLimitReached
 from consensus.difficulty import compute_difficulty
 from consensus.headers import compute_base_fee, compute_beacon
-from consensus.origin import choose_origin
+from consensus.origin import check_origin, choose_origin
 from consensus.peg import PegParent, PegTransition, load_parent
 from consensus.rewards import opening_call
 from consensus.validation import environment_of, plan_peg
@@ -220,9 +220,19 @@ class Builder:
     def _plan_peg(self, parent: Header, origin: bytes, read_many: ReadMany) -> tuple[tuple[bytes, ...], PegTransition]:
         """Evidence for the next block, and what it does."""
         chosen: tuple[bytes, ...] = ()
-        if self._evidence is not None and self._bitcoin is not None and self._params.peg and origin != ZERO_HASH:
+        if self._evidence is not None and self._params.peg is not None and self._may_carry_evidence(origin):
             chosen = self._evidence.choose(load_parent(parent, environment_of(parent, self._params), read_many), origin)
         return chosen, plan_peg(parent, origin, chosen, self._bitcoin, self._params, read_many)
+
+    def _may_carry_evidence(self, origin: bytes) -> bool:
+        """Whether an origin lies deep on the best chain: one that was kept may not."""
+        if origin == ZERO_HASH:
+            return False
+        try:
+            check_origin(origin, origin, self._params.origin_depth_blocks, self._bitcoin, has_evidence=True)
+        except NotYet:
+            return False
+        return True
 
     def _candidates(self, base_fee: int, evidence_bytes: int) -> list[Transaction]:
         chosen: list[Transaction] = []

@@ -191,6 +191,23 @@ def test_evidence_above_the_origin_or_of_a_stale_block_is_refused(chain: PegChai
     assert chain.balance(NEWCOMER) == 0
 
 
+def test_an_origin_that_bitcoin_has_left_carries_no_evidence(chain: PegChain) -> None:
+    """The parent's origin may be kept after a deep reorganisation, but nothing below it is credited any more."""
+    sweep = chain.draft(chain.deposit())
+    chain.bitcoin.mine([sweep])
+    raw = encode_evidence_item(chain.evidence(sweep))
+    chain.bury()
+    origin = chain.extend().header.parent_beacon_block_root
+    chain.bitcoin.drop(8)
+    chain.bury(6)
+    block = altered(chain, evidence=(raw,))
+    assert block.header.parent_beacon_block_root == origin, "a lower one is not allowed"
+    with pytest.raises(errors.OriginStale):
+        chain.importer.import_block(block)
+    assert chain.extend().header.parent_beacon_block_root == origin, "blocks go on"
+    assert chain.balance(NEWCOMER) == 0
+
+
 def test_a_wrong_binding_is_refused(chain: PegChain) -> None:
     one = chain.deposit()
     sweep = chain.draft(one)
