@@ -7,6 +7,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from bridge.params import BitcoinParams
+from chain.errors import NodeFault
 from chain.params import DEVNET_CHAIN_IDS
 from hyperdust.bitcoind import Bitcoind, Login
 from hyperdust.bridging.errors import NotStanding
@@ -48,14 +49,17 @@ def open_named(options: BitcoinOptions, network: BitcoinParams) -> Bitcoind | No
 
 
 def open_bitcoin(options: BitcoinOptions, network: BitcoinParams, chain_id: int, rpc: str) -> Bitcoind | None:
-    """The same, and on a devnet of this machine its own bitcoind where options name none.
+    """The same, and on a devnet of this machine its own bitcoind where options name none; None while it is away.
 
     Raises:
-        NodeFault: it cannot be used; by its rule.
+        NodeFault: the named one cannot be used; by its rule.
     """
-    if options.rpc is None and chain_id in DEVNET_CHAIN_IDS and (found := devnet_options(rpc)) is not None:
-        options = found
-    return open_named(options, network)
+    if options.rpc is not None or chain_id not in DEVNET_CHAIN_IDS or (found := devnet_options(rpc)) is None:
+        return open_named(options, network)
+    try:
+        return open_named(found, network)
+    except NodeFault:
+        return None
 
 
 def devnet_options(rpc: str) -> BitcoinOptions | None:

@@ -17,8 +17,9 @@ from bridge.rules import MAIN_RULES, SATS_PER_BTC, WEI_PER_SAT
 from bridge.scripts import Binding, address_of, deposit_output
 from bridge.taproot import check_signature, compute_sighashes, vsize_of
 from bridge.transactions import MAX_SATS, Input, Output, Transaction
+from hyperdust.bitcoind import Unreachable
 from hyperdust.bridging import addresses, deposit, errors, keeping, withdraw
-from hyperdust.bridging.access import config_link, devnet_options, leave_link
+from hyperdust.bridging.access import BitcoinOptions, config_link, devnet_options, leave_link, open_bitcoin
 from hyperdust.bridging.following import Sources, stand_deposit, stand_withdrawal
 from hyperdust.bridging.reclaim import Coin, build_reclaim, send_reclaim
 from hyperdust.bridging.standing import audit
@@ -556,6 +557,12 @@ def test_a_devnet_on_this_machine_is_found(monkeypatch, tmp_path):
     assert (found.rpc, found.user, found.password) == ("http://127.0.0.1:8555", "u", "p=w")
     assert devnet_options("http://10.0.0.1:8545") is None
     assert devnet_options("http://127.0.0.1") is None
+    found_by_itself = open_bitcoin(BitcoinOptions(), REGTEST, CHAIN, "http://127.0.0.1:8545")
+    assert found_by_itself is None, "nobody answers there, and nobody was named"
+    with pytest.raises(Unreachable):
+        open_bitcoin(BitcoinOptions("http://127.0.0.1:1", "u"), REGTEST, CHAIN, "http://127.0.0.1:8545")
+    with pytest.raises(errors.NotStanding, match="--bitcoin-cookie"):
+        open_bitcoin(BitcoinOptions("http://127.0.0.1:1"), REGTEST, CHAIN, "http://127.0.0.1:8545")
     config.unlink()
     assert devnet_options("http://127.0.0.1:8545") is None, "a devnet that is gone"
     assert config_link(8555).is_symlink()
