@@ -214,7 +214,7 @@ class Signer:
             return
         before = Proposal.decode(bytes.fromhex(best.proposal), self.session.sources.rules)
         try:
-            prepared = self._reopen(tip) or prepare_bump(self.session, before)
+            prepared = self._reopen(vault_of(head), tip, best.rate + 1) or prepare_bump(self.session, before)
         except (RateTooHigh, FeeTooLow) as error:
             self._say("raising the rate", str(error))
             return
@@ -241,7 +241,7 @@ class Signer:
         if reachable is None:
             return
         try:
-            prepared = self._reopen(tip) or prepare_round(self.session, reachable)
+            prepared = self._reopen(vault, tip) or prepare_round(self.session, reachable)
         except (NothingToDo, WithdrawalInvalid) as error:
             if head.is_refresh_due(tip, rules):
                 self._say("ALARM: refresh", f"the vault has to be moved before the council may, and cannot be: {error}")
@@ -263,12 +263,14 @@ class Signer:
         self._say("signers", "")
         return reachable if present[tip % len(present)] == own else None
 
-    def _reopen(self, tip: int) -> Prepared | None:
+    def _reopen(self, vault: str, tip: int, least_rate: int = 0) -> Prepared | None:
         """The round that somebody may have signed already: another would be refused for a while."""
-        if self._open is None or tip >= self._open.height + self.session.sources.limits.bump_blocks:
-            self._open = None
-            return None
-        return self._open.prepared
+        if self._open is not None:
+            prepared, until = self._open.prepared, self._open.height + self.session.sources.limits.bump_blocks
+            if prepared.vault == vault and prepared.proposal.rate >= least_rate and tip < until:
+                return prepared
+        self._open = None
+        return None
 
     def _lead(self, prepared: Prepared, reachable: Reachable, tip: int) -> None:
         if self._open is None or self._open.prepared != prepared:
