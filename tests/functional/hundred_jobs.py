@@ -138,7 +138,7 @@ def check_verdicts(run: Run) -> None:
     lied = {job for job in said if submitted.get(job) == run.liar.address.lower()}
     verdicts = roles.events("Court", "Verdict")
     print(f"{len(lied)} lies; {len(verdicts)} verdicts; {show_times(roles)}")
-    assert len(lied) >= JOBS // 20, "the liar hardly lied"
+    assert len(lied) >= max(1, JOBS // 50), "the liar hardly lied"
     assert sorted(verdict["job"] for verdict in verdicts) == sorted(lied)
     assert len({verdict["transaction"] for verdict in verdicts}) == len(lied)
     assert all(verdict["accused"].lower() == run.liar.address.lower() for verdict in verdicts)
