@@ -270,6 +270,17 @@ def test_a_withdrawal_is_queued_paid_and_proven(chain: PegChain) -> None:
     check_books(chain)
 
 
+def test_without_bitcoin_withdrawals_are_queued_and_nothing_else_changes(chain: PegChain) -> None:
+    chain.builder._bitcoin = chain.importer._bitcoin = None
+    assert chain.extend().header.parent_beacon_block_root == bytes(32)
+    assert not chain.template().peg.opening
+    chain.withdraw()
+    chain.extend(2)
+    assert [one.sats for one in chain.peg.queue] == [100_000]
+    assert chain.peg.vault is None
+    check_books(chain)
+
+
 def test_queued_withdrawals_leave_the_block_as_requests(chain: PegChain) -> None:
     chain.fund()
     chain.send("withdraw", WITNESS_SCRIPT, 5_000, value=50_000 * WEI)
