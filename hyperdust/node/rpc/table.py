@@ -20,6 +20,7 @@ from hyperdust.node.rpc import (
     simulation,
     subscriptions,
     testing,
+    transfers,
 )
 from hyperdust.node.rpc import hyperdust_methods as ours
 from hyperdust.node.rpc.backend import Request
@@ -98,8 +99,8 @@ METHODS: Final[Mapping[str, Callable[..., object]]] = {
     "hyperdust_getPendingEvidence": peg.get_pending_evidence,
     "hyperdust_announceDeposit": peg.announce_deposit,
     "hyperdust_getAnnouncedDeposits": peg.get_announced_deposits,
-    "hyperdust_getDeposit": peg.get_deposit,
-    "hyperdust_getWithdrawal": peg.get_withdrawal,
+    "hyperdust_getDeposit": transfers.get_deposit,
+    "hyperdust_getWithdrawal": transfers.get_withdrawal,
     "hyperdust_getAnchors": peg.get_anchors,
     "hyperdust_getAnchorFacts": peg.get_anchor_facts,
     "hyperdust_getDispute": ours.get_dispute,
