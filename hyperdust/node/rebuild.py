@@ -101,6 +101,12 @@ class Rebuild:
         self._scan = BitcoinScan(client, bitcoin, vault_script_of(store.latest, params), start_height)
         self._imported = self._compared = self._anchored = self._target = 0
         self._previous = NO_ANCHOR
+        self._start = time.monotonic()
+
+    @property
+    def done(self) -> Rebuilt:
+        """What was done so far, by a run that ended early too."""
+        return Rebuilt(self._imported, self._compared, self._anchored, time.monotonic() - self._start)
 
     def run(self) -> Rebuilt:
         """Rebuild as far as Bitcoin's data goes.
@@ -110,7 +116,6 @@ class Rebuild:
             RebuildDiffers: a block breaks a rule, or an anchor commits to something else.
             NodeFault: our own trouble, or the bitcoind's.
         """
-        start = time.monotonic()
         self._scan.advance(self._say_scanned)
         anchors, payloads = self._scan.anchors, self._payloads()
         log.info("bitcoin read", height=self._scan.height, anchors=len(anchors), payloads=len(payloads))
@@ -120,7 +125,7 @@ class Rebuild:
                 break
         self._take_loose(None)
         self._check_gap()
-        return Rebuilt(self._imported, self._compared, self._anchored, time.monotonic() - start)
+        return self.done
 
     @property
     def _height(self) -> int:

@@ -78,15 +78,19 @@ def sync_from_bitcoin(
     _follow_headers(bitcoin, follower)
     log.info("rebuilding from bitcoin", headers=bitcoin.height, head=store.latest.head.number)
     rebuild = Rebuild(store, importer, params, follower.client, bitcoin, start_height, ProgressBar())
+    missing: DataMissing | None = None
     try:
         with _warnings_only():
-            rebuilt = rebuild.run()
+            rebuild.run()
     except DataMissing as error:
-        log.warning("data missing on bitcoin", from_block=error.height, reason=str(error))
+        missing = error
+    done = rebuild.done
+    speed = round(done.blocks / max(done.seconds, 1e-9), 1)
+    log.info("rebuilt", head=store.latest.head.number, anchored=done.anchored_height, blocks_per_second=speed)
+    if missing is not None:
+        log.warning("data missing on bitcoin", from_block=missing.height, reason=str(missing))
         return None
-    speed = round(rebuilt.blocks / max(rebuilt.seconds, 1e-9), 1)
-    log.info("rebuilt", head=store.latest.head.number, anchored=rebuilt.anchored_height, blocks_per_second=speed)
-    return rebuilt
+    return done
 
 
 def _follow_headers(bitcoin: BitcoinChain, follower: Follower) -> None:

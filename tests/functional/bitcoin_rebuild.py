@@ -144,6 +144,7 @@ def test_a_missing_payload_is_named_and_may_come_later(story):
     story.sign_round([], story.make_anchor(data_root(payload)))
     fresh = rebuild(story)
     assert (fresh.rebuilt, fresh.height) == (None, before)
+    assert f"anchored={before}" in fresh.said
     assert f"L2 blocks from {before + 1} on are not on Bitcoin" in fresh.said
     assert f"no transaction carries payload {data_root(payload).hex()}" in fresh.said
     story.post(payload)
@@ -215,6 +216,16 @@ def test_an_anchor_without_data_is_compared_all_the_same(story):
     anchored = story.height
     story.sign_round([], story.make_anchor(NO_DATA))
     assert rebuild(story).rebuilt.anchored_height == anchored
+
+
+def test_anchors_behind_a_theft_count_for_nothing(story):
+    story.withdraw()
+    story.publish()
+    height = story.height
+    story.steal(replace(story.make_anchor(), commitment=b"\x07" * 32))
+    fresh = rebuild(story)
+    assert (fresh.height, fresh.rebuilt.anchors) == (height, 1)
+    assert "the vault's list leaves its signers" in fresh.said
 
 
 def test_data_that_is_reorganised_away_is_named_and_sent_again(story):

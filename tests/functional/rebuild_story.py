@@ -19,9 +19,10 @@ from bridge.params import REGTEST
 from bridge.peg_state import NO_ANCHOR
 from bridge.planning import plan_round
 from bridge.rounds import Deposit
-from bridge.scripts import address_of, deposit_output
+from bridge.scripts import address_of, deposit_output, vault_output
 from bridge.taproot import Path as Spending
-from bridge.transactions import Transaction
+from bridge.taproot import compute_sighashes, make_threshold_witness, with_witnesses
+from bridge.transactions import Input, Output, Transaction
 from bridge.vault import build_draft
 from chain.blocks import Block, encode_body
 from chain.hashing import keccak256
@@ -37,7 +38,7 @@ from hyperdust.node.config import NodeConfig
 from hyperdust.node.syncing import sync_from_bitcoin
 from pouw.graph_encoding import encode as encode_graph
 from tests.small_chain import MINER, OTHER_MINER, K, find_ticket, graph, graph_id
-from tests.unit.bridge.keys import make_binding, make_custody, sign_draft
+from tests.unit.bridge.keys import make_binding, make_custody, sign, sign_draft
 
 RICH = Account.from_key("0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")
 RATE = 2_000
@@ -193,6 +194,19 @@ class Story:
         assert self.peg.vault.txid == signed.txid
         if anchor is not None:
             self.previous = anchor.id
+
+    def steal(self, anchor):
+        """The signers pay themselves, and anchor something."""
+        vault, custody = self.peg.vault, self.peg.custodies[0]
+        output = vault_output(custody, self.rules)
+        keys, threshold = custody.signers.keys, custody.signers.threshold
+        outputs = (Output(vault.sats - 2_000, b"\x51\x20" + keys[0]), Output(0, anchor.script))
+        bare = Transaction(2, (Input(vault.txid, 0, b"", 0x80000000),), outputs, 0)
+        (message,) = compute_sighashes(bare, (Output(vault.sats, output.script),), (output.signers,))
+        signatures = {key: sign(key, message) for key in keys}
+        witness = make_threshold_witness(output.signers, keys, threshold, message, signatures)
+        self.bitcoin.client.send_raw_transaction(with_witnesses(bare, [witness]).encode())
+        self.bury(1)
 
     def show(self, txid):
         """Evidence of a vault transaction."""
