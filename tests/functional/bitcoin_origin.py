@@ -5,6 +5,7 @@ One devnet for all: the tests build on each other, in this order.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -51,6 +52,12 @@ class Network:
     def mine(self, blocks):
         with self.bitcoind.wallet(WALLET) as wallet:
             return self.bitcoind.generate_to_address(blocks, wallet.new_address())
+
+    @property
+    def log(self):
+        """What the node has written, without colours."""
+        (path,) = self.ready.parent.glob("**/logs/node0.log")
+        return re.sub(r"\x1b\[[0-9;]*m", "", path.read_text(encoding="utf-8"))
 
     def goes_on(self, blocks=3):
         start = self.head
@@ -146,22 +153,17 @@ def test_a_killed_bitcoind_comes_back_with_its_chain(network):
 def test_a_reorganisation_of_eight_blocks_freezes_the_peg_and_nothing_else(network):
     stale = network.origin(network.head)
     network.reorganise(8)
-    status = network.peg
-    assert status["frozen"] is True
-    assert "abandoned 8" in status["frozen_reason"] or "abandoned 9" in status["frozen_reason"]
+    wait_for("the freeze", lambda: re.search(r"peg frozen, blocks go on.*abandoned [89] ", network.log))
     network.goes_on()
     wait_for("an origin on the new branch", lambda: network.origin(network.head) != stale)
     wait_for("a deep one", lambda: network.peg["origin"]["confirmations"] > DEPTH)
-    shown = subprocess.run(
-        [sys.executable, "-m", "hyperdust.cli", "status", "--rpc", network.client.url],
-        capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
-    assert "the peg is frozen, blocks go on" in shown.stdout
+    # Nothing that was credited is gone, so the freeze ends by itself; that it outlives a restart is a unit test's.
+    wait_for("the thaw", lambda: network.peg["frozen"] is False, 60)
+    assert "peg thawed" in network.log
     (node,) = read(network.ready)["pids"]["node"]
     os.kill(node, signal.SIGKILL)
     wait_for("a new node", lambda: read(network.ready)["pids"]["node"] not in ([], [node]), 30)
     wait_for("its answer", lambda: answers(network), 30)
-    assert network.peg["frozen"] is True, "a restart does not forget it"
     network.goes_on()
 
 
