@@ -44,6 +44,8 @@ MAX_PARTS: Final = 64
 _VERSION: Final = 1
 _CHUNK: Final = 256
 """The shortest repetition that is left out; earlier bodies are known at multiples of it."""
+_REPEATED: Final = 1 << 31
+_HEADER_BYTES: Final = 1_024  # the longest takes 750
 _LEVEL: Final = 9
 _ROOM: Final = 2_000
 """Bytes of a payload kept for its head, and for what compressing all at once costs more."""
@@ -110,8 +112,9 @@ class Batch:
     """Of its last payload."""
     headers: tuple[tuple[int, tuple[bytes, ...]], ...]
     """For each block which fields differ from their guesses (a bit each, the first field lowest), and their values."""
-    bodies: tuple[tuple[bytes | tuple[int, int, int], ...], ...]
-    """For each block its encoded body in pieces: bytes, or (blocks below, offset, size) of an earlier body."""
+    bodies: tuple[bytes, ...]
+    """For each block its encoded body in pieces, one after the other: `size u32 ‖ bytes`, or `size u32 with bit 31 ‖
+    blocks below u16 ‖ offset u32`, which repeats an earlier body. Two of the first kind are never neighbours."""
 
 
 def build_payloads(
@@ -199,7 +202,7 @@ def read_batch(payloads: Sequence[bytes]) -> Batch:
     bodies = list(parts[0][2:]) if len(heads) == 1 else [b"".join(items[2] for items in parts)]
     if len(bodies) != heads[0].count:
         raise BatchMalformed("batch", f"{len(bodies)} bodies, {heads[0].count} blocks")
-    return Batch(heads[-1], _read_headers(parts[0][1], heads[0].count), tuple(_read_pieces(body) for body in bodies))
+    return Batch(heads[-1], _read_headers(parts[0][1], heads[0].count), tuple(bodies))
 
 
 def rebuild_block(batch: Batch, index: int, parent: Header, load_body: LoadBody) -> Block:
@@ -257,7 +260,12 @@ def apply_header_difference(difference: tuple[int, tuple[bytes, ...]], guess: He
 
 
 def _read_headers(raw: bytes, count: int) -> tuple[tuple[int, tuple[bytes, ...]], ...]:
-    items = _decode_rlp("headers", raw)
+    if len(raw) > count * _HEADER_BYTES + _HEADER_BYTES:
+        raise BatchMalformed("headers", f"{len(raw)} bytes for {count}")
+    try:
+        items: object = rlp.decode(raw)
+    except (RLPException, RecursionError) as error:
+        raise BatchMalformed("headers", f"not RLP: {error}") from error
     if not isinstance(items, list) or len(items) != count:
         raise BatchMalformed("headers", f"not a list of {count}")
     return tuple(_read_difference(item) for item in items)
@@ -272,45 +280,39 @@ def _read_difference(item: object) -> tuple[int, tuple[bytes, ...]]:
     return mask, tuple(item[1:])
 
 
-def _read_pieces(raw: bytes) -> tuple[bytes | tuple[int, int, int], ...]:
-    items = _decode_rlp("body", raw)
-    if not isinstance(items, list):
-        raise BatchMalformed("body", "no list of pieces")
-    return tuple(item if isinstance(item, bytes) else _read_copy(item) for item in items)
+def _join(pieces: bytes, number: int, load_body: LoadBody) -> bytes:
+    """A body from its pieces. Repetitions are long and bytes stand between them: few pieces make the largest block."""
+    reader, joined = Reader(pieces), bytearray()
+    may_be_bytes = True
+    try:
+        while reader.peek():
+            word = reader.number(4)
+            size = word & ~_REPEATED
+            if len(joined) + size > MAX_BLOCK_BYTES:
+                raise BatchMalformed("body", f"block {number} has more than {MAX_BLOCK_BYTES} bytes")
+            if word & _REPEATED:
+                joined += _load_repeated(size, reader.number(2), reader.number(4), number, load_body)
+            elif size and may_be_bytes:
+                joined += reader.take(size)
+            else:
+                raise BatchMalformed("body", f"block {number} has a piece that needs not be one")
+            may_be_bytes = bool(word & _REPEATED)
+    except TransactionMalformed as error:
+        raise BatchMalformed("body", str(error)) from error
+    return bytes(joined)
 
 
-def _read_copy(item: list[object]) -> tuple[int, int, int]:
-    if len(item) != 3:
-        raise BatchMalformed("body", "a repetition is distance, offset, size")
-    below, offset, size = (decode_integer(value, "repetition", 4) for value in item)
+def _load_repeated(size: int, below: int, offset: int, number: int, load_body: LoadBody) -> bytes:
     if not 1 <= below <= WINDOW_BLOCKS or size < _CHUNK:
         raise BatchMalformed("body", f"repeats {size} bytes of {below} blocks below")
-    return below, offset, size
+    source = load_body(number - below) if number > below else None
+    if source is None or offset + size > len(source):
+        raise BatchMalformed("body", f"block {number} repeats what block {number - below} does not have")
+    return source[offset : offset + size]
 
 
-def _join(pieces: Sequence[bytes | tuple[int, int, int]], number: int, load_body: LoadBody) -> bytes:
-    joined: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        if not isinstance(piece, bytes):
-            below, offset, length = piece
-            source = load_body(number - below) if number > below else None
-            if source is None or offset + length > len(source):
-                raise BatchMalformed("body", f"block {number} repeats what block {number - below} does not have")
-            joined.append(source[offset : offset + length])
-        else:
-            joined.append(piece)
-        size += len(joined[-1])
-        if size > MAX_BLOCK_BYTES:
-            raise BatchMalformed("body", f"block {number} has more than {MAX_BLOCK_BYTES} bytes")
-    return b"".join(joined)
-
-
-def _decode_rlp(what: str, raw: bytes) -> object:
-    try:
-        return rlp.decode(raw)
-    except (RLPException, RecursionError) as error:
-        raise BatchMalformed(what, f"not RLP: {error}") from error
+def _piece(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "little") + data
 
 
 class _Writer:
@@ -325,18 +327,18 @@ class _Writer:
                 self._learn(number, body)
 
     def add(self, body: bytes) -> bytes:
-        """The pieces of the next block's body, in RLP."""
-        pieces = list(self._cut(body))
+        """The pieces of the next block's body."""
+        pieces = b"".join(self._cut(body))
         self._learn(self._number, body)
         self._number += 1
-        return bytes(rlp.encode(pieces))
+        return pieces
 
     def _learn(self, number: int, body: bytes) -> None:
         self._bodies[number] = body
         for at in range(0, len(body) - _CHUNK + 1, _CHUNK):
             self._known[body[at : at + _CHUNK]] = number, at
 
-    def _cut(self, body: bytes) -> Iterator[bytes | list[bytes]]:
+    def _cut(self, body: bytes) -> Iterator[bytes]:
         start = at = 0
         while at + _CHUNK <= len(body):
             found = self._known.get(body[at : at + _CHUNK])
@@ -349,11 +351,12 @@ class _Writer:
                 at, offset = at - 1, offset - 1
             size = _common(body, at, source, offset)
             if start < at:
-                yield body[start:at]
-            yield [encode_item(value) for value in (self._number - number, offset, size)]
+                yield _piece(body[start:at])
+            place = (self._number - number).to_bytes(2, "little") + offset.to_bytes(4, "little")
+            yield (size | _REPEATED).to_bytes(4, "little") + place
             start = at = at + size
         if start < len(body):
-            yield body[start:]
+            yield _piece(body[start:])
 
 
 def _common(body: bytes, at: int, source: bytes, offset: int) -> int:

@@ -27,7 +27,7 @@ from hyperdust.bitcoind import Bitcoind
 from hyperdust.node.anchors import compute_facts
 from hyperdust.node.bitcoin import BitcoinChain
 from hyperdust.node.importer import Imported, Outcome
-from hyperdust.node.store import ChainSnapshot, Store
+from hyperdust.node.store import ChainSnapshot, StateNotKept, Store
 
 log = structlog.get_logger()
 
@@ -120,7 +120,7 @@ class Rebuild:
         anchors, payloads = self._scan.anchors, self._payloads()
         log.info("bitcoin read", height=self._scan.height, anchors=len(anchors), payloads=len(payloads))
         self._target = max([0, *(one.anchor.height for one in anchors), *(one.head.last for one in payloads)])
-        for found in self._scan.anchors:
+        for found in self._skip_known():
             if not self._follow(found):
                 break
         self._take_loose(None)
@@ -133,6 +133,16 @@ class Rebuild:
 
     def _payloads(self) -> list[FoundPayload]:
         return list(self._scan.payloads.values())
+
+    def _skip_known(self) -> list[FoundAnchor]:
+        """The anchors from the last one on that names a block which this node started with: each names the one before."""
+        anchors = self._scan.anchors
+        known = [at for at, one in enumerate(anchors) if one.anchor.height <= self._height]
+        if not known or not self._height:
+            return anchors
+        if known[-1]:
+            self._previous = anchors[known[-1] - 1].anchor.id
+        return anchors[known[-1] :]
 
     def _follow(self, found: FoundAnchor) -> bool:
         """Take what an anchor names and compare what it commits to; False: the vault left its signers."""
@@ -159,6 +169,10 @@ class Rebuild:
             raise NodeFault(f"block {height} is above the head")
         try:
             found.anchor.check_facts(compute_facts(view, self._params, block_hash, self._previous))
+        except StateNotKept:
+            log.info("an anchor is too old to be compared", height=height, at=str(found.place))
+            self._previous = found.anchor.id
+            return
         except Invalid as error:
             raise RebuildDiffers(height, f"{_name(error)}, in the anchor of {found.place}") from error
         self._previous = found.anchor.id

@@ -184,6 +184,14 @@ def test_the_largest_block_fits():
     assert rebuild(payloads, START, lambda _: None) == [block]
 
 
+def piece(data):
+    return len(data).to_bytes(4, "little") + data
+
+
+def again(size, below=1, offset=0):
+    return (size | 1 << 31).to_bytes(4, "little") + below.to_bytes(2, "little") + offset.to_bytes(4, "little")
+
+
 HEAD = BatchHead(8, 1, 0, 1, START.hash, NO_PAYLOAD)
 HEADER_ITEMS = bytes(rlp.encode([[b""]]))
 BODY = encode_body(Body((), (), b"c", evidence=()))
@@ -194,26 +202,20 @@ BODY = encode_body(Body((), (), b"c", evidence=()))
     [
         ((), "0 items"),
         ((HEAD.encode(), HEADER_ITEMS), "2 items"),
-        ((HEAD.encode()[:-1], HEADER_ITEMS, rlp.encode([BODY])), "batch head"),
-        ((b"\x02" + HEAD.encode()[1:], HEADER_ITEMS, rlp.encode([BODY])), "version 2"),
-        ((replace(HEAD, first=0).encode(), HEADER_ITEMS, rlp.encode([BODY])), "blocks 0"),
-        ((replace(HEAD, count=0).encode(), HEADER_ITEMS, rlp.encode([BODY])), "blocks 8 to 7"),
-        ((replace(HEAD, count=5_000).encode(), HEADER_ITEMS, rlp.encode([BODY])), "blocks 8 to 5007"),
-        ((replace(HEAD, part=1, parts=1).encode(), HEADER_ITEMS, rlp.encode([BODY])), "part 1 of 1"),
-        ((replace(HEAD, parts=255).encode(), HEADER_ITEMS, rlp.encode([BODY])), "part 0 of 255"),
-        ((replace(HEAD, count=2).encode(), HEADER_ITEMS, rlp.encode([BODY])), "1 bodies, 2 blocks"),
-        ((HEAD.encode(), rlp.encode([]), rlp.encode([BODY])), "not a list of 1"),
-        ((HEAD.encode(), b"\xff", rlp.encode([BODY])), "not RLP"),
-        ((HEAD.encode(), rlp.encode([[b"\x01"]]), rlp.encode([BODY])), "mask 0x1 with 0 fields"),
-        ((HEAD.encode(), rlp.encode([[b"\x20\0\0"]]), rlp.encode([BODY])), "mask"),
-        ((HEAD.encode(), rlp.encode([[[]]]), rlp.encode([BODY])), "no mask"),
-        ((HEAD.encode(), HEADER_ITEMS, b"\x05"), "no list of pieces"),
-        ((HEAD.encode(), HEADER_ITEMS, b"\xc0" * 3), "not RLP"),
-        ((HEAD.encode(), HEADER_ITEMS, b"\xf8"), "not RLP"),
-        ((HEAD.encode(), HEADER_ITEMS, rlp.encode([[b"\x01"]])), "distance, offset, size"),
-        ((HEAD.encode(), HEADER_ITEMS, rlp.encode([[b"", b"", b"\x01\0"]])), "repeats"),
-        ((HEAD.encode(), HEADER_ITEMS, rlp.encode([[b"\x01", b"", b"\xff"]])), "repeats"),
-        ((HEAD.encode(), HEADER_ITEMS, rlp.encode([[b"\x01", b"", [b"\x01"]]])), "a list where a number belongs"),
+        ((HEAD.encode()[:-1], HEADER_ITEMS, piece(BODY)), "batch head"),
+        ((b"\x02" + HEAD.encode()[1:], HEADER_ITEMS, piece(BODY)), "version 2"),
+        ((replace(HEAD, first=0).encode(), HEADER_ITEMS, piece(BODY)), "blocks 0"),
+        ((replace(HEAD, count=0).encode(), HEADER_ITEMS, piece(BODY)), "blocks 8 to 7"),
+        ((replace(HEAD, count=5_000).encode(), HEADER_ITEMS, piece(BODY)), "blocks 8 to 5007"),
+        ((replace(HEAD, part=1, parts=1).encode(), HEADER_ITEMS, piece(BODY)), "part 1 of 1"),
+        ((replace(HEAD, parts=255).encode(), HEADER_ITEMS, piece(BODY)), "part 0 of 255"),
+        ((replace(HEAD, count=2).encode(), HEADER_ITEMS, piece(BODY)), "1 bodies, 2 blocks"),
+        ((HEAD.encode(), rlp.encode([]), piece(BODY)), "not a list of 1"),
+        ((HEAD.encode(), b"\xff", piece(BODY)), "not RLP"),
+        ((HEAD.encode(), rlp.encode([[b"\x01"]]), piece(BODY)), "mask 0x1 with 0 fields"),
+        ((HEAD.encode(), rlp.encode([[b"\x20\0\0"]]), piece(BODY)), "mask"),
+        ((HEAD.encode(), rlp.encode([[[]]]), piece(BODY)), "no mask"),
+        ((HEAD.encode(), bytes(3_000), piece(BODY)), "3000 bytes for 1"),
     ],
 )
 def test_what_is_no_batch_is_refused(items, reason):
@@ -223,22 +225,40 @@ def test_what_is_no_batch_is_refused(items, reason):
 
 def test_blocks_that_do_not_decode_are_refused():
     def take(headers, *pieces):
-        batch = read_batch([pack_batch((HEAD.encode(), bytes(rlp.encode([headers])), bytes(rlp.encode(list(pieces)))))])
+        batch = read_batch([pack_batch((HEAD.encode(), bytes(rlp.encode([headers])), b"".join(pieces)))])
         return rebuild_block(batch, 0, START, lambda _: bytes(1 << 20))
 
-    assert take([b""], BODY).header.number == 8
+    assert take([b""], piece(BODY)).header.number == 8
     with pytest.raises(BatchMalformed, match="needs not be"):
-        take([b"\x01\0", (8).to_bytes(1)], BODY)  # bit 8: number
+        take([b"\x01\0", (8).to_bytes(1)], piece(BODY))  # bit 8: number
     with pytest.raises(Malformed, match="parent_hash has 3 bytes"):
-        take([b"\x01", b"abc"], BODY)
+        take([b"\x01", b"abc"], piece(BODY))
     with pytest.raises(Malformed):
-        take([b""], BODY[:-1])
-    with pytest.raises(BatchMalformed, match="more than"):
-        take([b""], *[[b"\x01", b"", b"\x10\0\0"]] * 11)
-    with pytest.raises(BatchMalformed, match="does not have"):
-        take([b""], [b"\x09", b"", b"\x01\0"])
-    with pytest.raises(BatchMalformed, match="does not have"):
-        take([b""], [b"\x01", b"\x10\0\0", b"\x01\0"])
+        take([b""], piece(BODY[:-1]))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "reason"),
+    [
+        ((piece(BODY[:3]), piece(BODY[3:])), "needs not be one"),
+        ((piece(b""), piece(BODY)), "needs not be one"),
+        ((piece(BODY)[:-1],), "early"),
+        ((b"\x01\0\0",), "early"),
+        ((again(300)[:-1],), "early"),
+        ((again(255),), "repeats 255 bytes of 1 blocks below"),
+        ((again(300, 0),), "repeats 300 bytes of 0 blocks below"),
+        ((again(300, 257),), "repeats 300 bytes of 257 blocks below"),
+        ((again(300, 8),), "repeats what block 0 does not have"),
+        ((again(300, 1, (1 << 20) - 299),), "repeats what block 7 does not have"),
+        (tuple(again(1 << 20) for _ in range(11)), "more than"),
+        (((1 << 31) - 1).to_bytes(4, "little"), "more than"),
+    ],
+)
+def test_pieces_that_make_no_body_are_refused(pieces, reason):
+    joined = pieces if isinstance(pieces, bytes) else b"".join(pieces)
+    batch = read_batch([pack_batch((HEAD.encode(), HEADER_ITEMS, joined))])
+    with pytest.raises(BatchMalformed, match=reason):
+        rebuild_block(batch, 0, START, lambda number: bytes(1 << 20) if number else None)
 
 
 @settings(deadline=None, max_examples=200)
