@@ -9,6 +9,7 @@ whoever sent them, the worst that they can do is to be refused.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Protocol
 
 import structlog
@@ -135,14 +136,12 @@ class Rebuild:
         return list(self._scan.payloads.values())
 
     def _skip_known(self) -> list[FoundAnchor]:
-        """The anchors from the last one on that names a block which this node started with: each names the one before."""
+        """The anchors from the last on that names a block which was there at the start: each names the one before."""
         anchors = self._scan.anchors
-        known = [at for at, one in enumerate(anchors) if one.anchor.height <= self._height]
-        if not known or not self._height:
-            return anchors
-        if known[-1]:
-            self._previous = anchors[known[-1] - 1].anchor.id
-        return anchors[known[-1] :]
+        known = list(takewhile(lambda one: one.anchor.height <= self._height, anchors)) if self._height else []
+        if len(known) > 1:
+            self._previous = known[-2].anchor.id
+        return anchors[max(0, len(known) - 1) :]
 
     def _follow(self, found: FoundAnchor) -> bool:
         """Take what an anchor names and compare what it commits to; False: the vault left its signers."""
