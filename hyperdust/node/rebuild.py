@@ -18,7 +18,7 @@ from bridge.anchors import NO_DATA
 from bridge.batch import NO_PAYLOAD, read_batch, rebuild_block
 from bridge.peg_state import NO_ANCHOR
 from bridge.scripts import vault_output
-from chain.blocks import Block, encode_body
+from chain.blocks import Block
 from chain.errors import HyperdustError, Invalid, NodeFault, NotYet
 from chain.params import ChainParams
 from consensus.peg import load_peg
@@ -258,8 +258,7 @@ class Rebuild:
     def _load_body(self, number: int) -> bytes | None:
         view = self._store.latest
         block_hash = view.canonical_hash(number)
-        body = None if block_hash is None else view.load_body(block_hash)
-        return None if body is None else encode_body(body)
+        return None if block_hash is None else view.load_encoded_body(block_hash)
 
     def _say_scanned(self, height: int, tip: int) -> None:
         if height % 1_000 == 0:

@@ -187,6 +187,10 @@ class ChainSnapshot:
         data = self.get(b"B" + block_hash)
         return self._codec.decode_body(data) if data else None
 
+    def load_encoded_body(self, block_hash: bytes) -> bytes | None:
+        """The same as it lies in the database: `encode_body` of it."""
+        return self.get(b"B" + block_hash)
+
     def load_receipts(self, block_hash: bytes) -> tuple[bytes, ...]:
         """EIP-2718 encoded receipts of a known block."""
         return tuple(rlp.decode(self.require(b"R" + block_hash)))
