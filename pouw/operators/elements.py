@@ -6,7 +6,7 @@ same as an EVM call (docs/spec/precompiles.md). Families state their operators i
 Where one element needs more than 64 KiB, WITNESS_RULES says how a wrong one is refuted: `refutes_element`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -16,9 +16,11 @@ from pouw.operators import elements_decoder, elements_encoder, elements_scene, e
 from pouw.operators.element import Attributes, ElementRule, Read, Shapes, Window, WitnessRule
 from pouw.operators.rule import OperatorRule
 from pouw.operators.types import Tensor, TensorType
-from pouw.trace import dtype_by_name
+from pouw.trace import LEAF_BYTES, dtype_by_name
 
 LEAF_BYTES_MAX = 65_536
+COLUMNS: Mapping[str, int] = {"attention_mix": 1, "mean_pool": 0}
+"""Operator -> the tensor of which an element reads a column: each entry is opened with the chunk that it lies in."""
 
 __all__ = [
     "ELEMENT_RULES",
@@ -223,10 +225,17 @@ def witness_bytes(rule: OperatorRule, types: Sequence[TensorType], attributes: A
 def check_leaf_bytes(rule: OperatorRule, types: Sequence[TensorType], attributes: Attributes) -> None:
     """Refuse an operator of which one wrong element could not be shown to the court: recomputed, or by a witness.
 
+    A column counts the chunks of BLAKE3 that its entries lie in, since those are what a proof holds.
+
     Raises:
         NoElementRule, LeafTooLarge.
     """
     size = (witness_bytes if rule.name in WITNESS_RULES else leaf_bytes)(rule, types, attributes)
+    if rule.name in COLUMNS:
+        place = COLUMNS[rule.name]
+        entries, tensor = _rule_of(rule).reads(_shapes(types), attributes)[place], types[place]
+        size -= entries * tensor.dtype.size_bytes
+        size += min(entries * LEAF_BYTES, prod(tensor.at({})) * tensor.dtype.size_bytes)
     if size > LEAF_BYTES_MAX:
         raise LeafTooLarge(f"{rule.name}: bytes for one element", size, f"at most {LEAF_BYTES_MAX}")
 

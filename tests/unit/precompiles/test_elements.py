@@ -123,3 +123,17 @@ def test_a_key_that_names_no_triangle_is_refused():
         keys = np.full_like(tensors[0], wrong)
         with pytest.raises(TensorOutOfRange):
             open_inputs(RULE_BY_NAME[name], (keys, *tensors[1:]), attributes, 0)
+
+
+def test_a_column_counts_the_chunks_that_it_lies_in():
+    mix = RULE_BY_NAME["attention_mix"]
+
+    def types(keys, width):
+        return TensorType(INT16, (1, 1, keys)), TensorType(INT16, (keys, width))
+
+    check_leaf_bytes(mix, types(63, 1152), (32, 0))
+    with pytest.raises(LeafTooLarge):
+        check_leaf_bytes(mix, types(64, 1152), (32, 0))
+    check_leaf_bytes(mix, types(8192, 2), (2, 0))  # all of a narrow tensor
+    turned = (TensorType(INT16, (12, 1, 256)), TensorType(INT16, (384, 256)))
+    check_leaf_bytes(RULE_BY_NAME["grouped_mix"], turned, (12,))
