@@ -1,13 +1,14 @@
 """What a role wrote down about its unfinished jobs: it may be killed at any moment and computes nothing twice."""
 
 import json
-import os
 from collections.abc import Container
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 import structlog
+
+from hyperdust.durable import replace_durably
 
 log = structlog.get_logger()
 
@@ -61,9 +62,4 @@ class Journal(Generic[E]):
             self._save()
 
     def _save(self) -> None:
-        fresh = self._path.with_suffix(".new")
-        with fresh.open("w", encoding="utf-8") as file:
-            json.dump([asdict(entry) for entry in self._entries.values()], file)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._path)
+        replace_durably(self._path, json.dumps([asdict(entry) for entry in self._entries.values()]))

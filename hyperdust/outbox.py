@@ -4,7 +4,6 @@ A role may be killed at any moment: what was sent is known after a restart and s
 """
 
 import json
-import os
 from collections.abc import Callable, Container
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Final
 import structlog
 from eth_account.signers.local import LocalAccount
 
+from hyperdust.durable import replace_durably
 from hyperdust.proto import work_pb2 as messages
 
 log = structlog.get_logger()
@@ -157,9 +157,4 @@ class Outbox:
         self._save()
 
     def _save(self) -> None:
-        fresh = self._path.with_suffix(".new")
-        with fresh.open("w", encoding="utf-8") as file:
-            json.dump([asdict(letter) for letter in self._letters.values()], file)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._path)
+        replace_durably(self._path, json.dumps([asdict(letter) for letter in self._letters.values()]))

@@ -6,7 +6,6 @@ lives with the key, not with the node: a wiped or foreign node changes nothing. 
 
 import fcntl
 import json
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from eth_account.signers.local import LocalAccount
 from chain.errors import HyperdustError, NodeFault
 from consensus.errors import DoubleVote, SurroundVote
 from consensus.finality import Checkpoint, Vote, sign_vote
+from hyperdust.durable import replace_durably
 from hyperdust.proto import work_pb2 as messages
 from hyperdust.work_client import WorkClient, WorkUnreachable
 
@@ -203,14 +203,4 @@ def _height(value: Any) -> int:
 def _write(path: Path, vote: Vote) -> None:
     places = {"source": vote.source, "target": vote.target}
     last = {name: {"number": place.number, "hash": place.hash.hex()} for name, place in places.items()}
-    fresh = path.with_suffix(".new")
-    with fresh.open("w", encoding="utf-8") as file:
-        json.dump({"version": _VERSION, "last": last}, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the name as well: a power cut must not bring the old file back
-    finally:
-        os.close(folder)
+    replace_durably(path, json.dumps({"version": _VERSION, "last": last}, indent=1))

@@ -7,7 +7,6 @@ the first round, which have no vault to share, share an input. The file lives wi
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Final, Protocol
 
 from bridge.deposits import Outpoint
 from bridge.work import show_hash
+from hyperdust.durable import replace_durably
 from hyperdust.signer.errors import AnotherRound, NotContinued, ProtectionFault, RoundWithheld
 from hyperdust.signer.proposal import inputs_of
 from hyperdust.signer.sources import Bitcoin
@@ -250,15 +250,5 @@ def _load(path: Path) -> tuple[tuple[str, ...], tuple[Version, ...]]:
 
 
 def _write(path: Path, vaults: tuple[str, ...], versions: tuple[Version, ...]) -> None:
-    fresh = path.with_suffix(".new")
     content = {"version": _VERSION, "vaults": vaults, "versions": [asdict(one) for one in versions]}
-    with fresh.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the name as well: a power cut must not bring the old file back
-    finally:
-        os.close(folder)
+    replace_durably(path, json.dumps(content, indent=1))

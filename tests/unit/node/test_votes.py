@@ -541,7 +541,7 @@ def test_a_full_disk_signs_nothing(miner: MinerSide, monkeypatch: pytest.MonkeyP
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(miner_votes.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     miner.ask(vote_on(0, 8))
     assert miner.taken == []
 
