@@ -20,6 +20,7 @@ from typing import Any, Final, Self
 
 import httpx
 
+from bridge.work import show_hash
 from chain.errors import NodeFault
 
 _TIMEOUT_S: Final = 30.0
@@ -151,11 +152,6 @@ class Unspent:
 def parse_hash(text: str) -> bytes:
     """A hash as bitcoind writes it, in our order."""
     return bytes.fromhex(text)[::-1]
-
-
-def show_hash(value: bytes) -> str:
-    """A hash as bitcoind writes it."""
-    return value[::-1].hex()
 
 
 def btc_to_sats(amount: object) -> int:

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from hyperdust.bitcoind import Bitcoind, Login, show_hash
+from bridge.work import show_hash
+from hyperdust.bitcoind import Bitcoind, Login
 from hyperdust.devnet_bitcoin import INITIAL_BLOCKS, WALLET
 from hyperdust.rpc_client import RpcClient, Unreachable
 from tests.functional.devnet_lifecycle import devnet, free_port, read, stop, wait_for

@@ -7,6 +7,7 @@ from bridge.anchors import AnchoredFacts
 from bridge.errors import HeaderUnknown
 from bridge.params import NETWORKS
 from bridge.peg_state import PegState
+from bridge.rules import WEI_PER_SAT
 from bridge.scripts import Binding, address_of, deposit_output
 from bridge.work import show_hash
 from chain.errors import HyperdustError
@@ -160,7 +161,7 @@ def _book(request: Request, state: PegState) -> Json:
         "vault_sats": state.vault_sats,
         "genesis_sats": state.genesis_sats,
         "supply_wei": shapes.quantity(int(str(supply_wei))),
-        "supply_sats": -(-int(str(supply_wei)) // 10**10),
+        "supply_sats": -(-int(str(supply_wei)) // WEI_PER_SAT),
         "owed_sats": state.owed_sats,
         "surplus_sats": state.surplus_sats,
         "covered": state.surplus_sats >= 0,

@@ -5,6 +5,7 @@ import json
 import httpx
 import pytest
 
+from bridge.work import show_hash
 from hyperdust.bitcoind import (
     AnswerMalformed,
     Bitcoind,
@@ -19,7 +20,6 @@ from hyperdust.bitcoind import (
     btc_to_sats,
     parse_hash,
     sats_to_btc,
-    show_hash,
     write_regtest_config,
 )
 
