@@ -1,10 +1,18 @@
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class SpendPath(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SCRIPT: _ClassVar[SpendPath]
+    KEY: _ClassVar[SpendPath]
+SCRIPT: SpendPath
+KEY: SpendPath
 
 class Greeting(_message.Message):
     __slots__ = ("chain", "nonce")
@@ -37,7 +45,7 @@ class Signed(_message.Message):
     def __init__(self, proposal: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Proposal(_message.Message):
-    __slots__ = ("chain", "leader", "state_number", "state_hash", "payable_number", "payable_hash", "height", "planned_rate", "rate", "deposits", "transaction")
+    __slots__ = ("chain", "leader", "state_number", "state_hash", "payable_number", "payable_hash", "height", "planned_rate", "rate", "deposits", "transaction", "path", "gifts", "data_root")
     CHAIN_FIELD_NUMBER: _ClassVar[int]
     LEADER_FIELD_NUMBER: _ClassVar[int]
     STATE_NUMBER_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +57,9 @@ class Proposal(_message.Message):
     RATE_FIELD_NUMBER: _ClassVar[int]
     DEPOSITS_FIELD_NUMBER: _ClassVar[int]
     TRANSACTION_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    GIFTS_FIELD_NUMBER: _ClassVar[int]
+    DATA_ROOT_FIELD_NUMBER: _ClassVar[int]
     chain: bytes
     leader: bytes
     state_number: int
@@ -60,7 +71,20 @@ class Proposal(_message.Message):
     rate: int
     deposits: _containers.RepeatedCompositeFieldContainer[Sweep]
     transaction: bytes
-    def __init__(self, chain: _Optional[bytes] = ..., leader: _Optional[bytes] = ..., state_number: _Optional[int] = ..., state_hash: _Optional[bytes] = ..., payable_number: _Optional[int] = ..., payable_hash: _Optional[bytes] = ..., height: _Optional[int] = ..., planned_rate: _Optional[int] = ..., rate: _Optional[int] = ..., deposits: _Optional[_Iterable[_Union[Sweep, _Mapping]]] = ..., transaction: _Optional[bytes] = ...) -> None: ...
+    path: SpendPath
+    gifts: _containers.RepeatedCompositeFieldContainer[GiftCoin]
+    data_root: bytes
+    def __init__(self, chain: _Optional[bytes] = ..., leader: _Optional[bytes] = ..., state_number: _Optional[int] = ..., state_hash: _Optional[bytes] = ..., payable_number: _Optional[int] = ..., payable_hash: _Optional[bytes] = ..., height: _Optional[int] = ..., planned_rate: _Optional[int] = ..., rate: _Optional[int] = ..., deposits: _Optional[_Iterable[_Union[Sweep, _Mapping]]] = ..., transaction: _Optional[bytes] = ..., path: _Optional[_Union[SpendPath, str]] = ..., gifts: _Optional[_Iterable[_Union[GiftCoin, _Mapping]]] = ..., data_root: _Optional[bytes] = ...) -> None: ...
+
+class GiftCoin(_message.Message):
+    __slots__ = ("txid", "index", "epoch")
+    TXID_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    txid: bytes
+    index: int
+    epoch: int
+    def __init__(self, txid: _Optional[bytes] = ..., index: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class Sweep(_message.Message):
     __slots__ = ("txid", "index", "binding")

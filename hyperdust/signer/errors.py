@@ -55,6 +55,22 @@ class DepositNotDeep(Later):
     """A deposit is not confirmed deeply enough on this signer's bitcoind."""
 
 
+class GiftUnknown(Mismatch):
+    """This signer's bitcoind has no such coin paid to a vault's script, or more than one round's evidence carries."""
+
+
+class GiftNotDeep(Later):
+    """A gift is not confirmed deeply enough on this signer's bitcoind."""
+
+
+class DataUnknown(Later):
+    """This signer's bitcoind has no such payload of blocks, or does not have it deep enough."""
+
+
+class WrongPath(Mismatch):
+    """What is asked for does not go with the way that the round's inputs are spent."""
+
+
 class RateTooHigh(OutOfRange):
     """A fee rate above what this signer pays at most, or far above what it holds to be needed."""
 

@@ -7,6 +7,7 @@ from typing import Final
 
 import structlog
 
+from bridge.anchors import NO_DATA
 from bridge.peg_state import PegState
 from bridge.planning import plan_round
 from bridge.rounds import Deposit, Round
@@ -15,9 +16,10 @@ from bridge.transactions import Transaction
 from bridge.vault import Draft, build_draft, highest_rate, raise_rate
 from hyperdust.signer.errors import PeerFault, PeerRefused, RateTooHigh, SignatureWrong, StateNotFinal, TooFewSignatures
 from hyperdust.signer.evidence import scripts_of
+from hyperdust.signer.gifts import find_gifts
 from hyperdust.signer.key import proposal_digest
 from hyperdust.signer.peers import Peer, Presence
-from hyperdust.signer.proposal import Proposal, Sweep
+from hyperdust.signer.proposal import GiftCoin, Proposal, Sweep
 from hyperdust.signer.protection import show_outpoint
 from hyperdust.signer.rebuild import (
     Sources,
@@ -74,9 +76,13 @@ def prepare_round(session: Session, reachable: Reachable) -> Prepared:
     anchor = make_anchor(state, place, height, sources)
     rate = sources.limits.rate_of(sources.bitcoin.load_rate())
     deposits = find_deposits(state, {*reachable, session.key.public}, sources)
-    planned = plan_round(planned_on, deposits, anchor, rate, Path.SCRIPT, height, rules)
-    while (again := plan_round(planned_on, planned.deposits, anchor, rate, Path.SCRIPT, height, rules)) != planned:
-        planned = again  # the others see only what is chosen: it has to follow from that
+    gifts, path = find_gifts(state, sources), Path.SCRIPT
+    planned = plan_round(planned_on, deposits, anchor, rate, path, height, rules, gifts)
+    while True:  # the others see only what is chosen: it has to follow from that
+        again = plan_round(planned_on, planned.deposits, anchor, rate, path, height, rules, planned.gifts)
+        if again == planned:
+            break
+        planned = again
     draft = build_draft(planned_on, planned, rules)
     vault = show_outpoint(outpoint_of(state.vault))
     return _prepare(session, draft, place, payable, planned.rate, vault)
@@ -171,6 +177,9 @@ def _prepare(
         planned.rate,
         tuple(Sweep(one.outpoint, one.binding) for one in planned.deposits),
         draft.transaction,
+        planned.path,
+        tuple(GiftCoin(one.outpoint, one.epoch) for one in planned.gifts),
+        NO_DATA if planned.anchor is None else planned.anchor.data_root,
     )
     raw = proposal.encode()
     return Prepared(proposal, draft, vault, raw, session.key.sign(proposal_digest(raw)))

@@ -1,21 +1,24 @@
-"""A proposal: which L2 block, deposits and rate a leader has chosen. All else of a round follows from it."""
+"""A proposal: which L2 block, deposits, gifts, data and rate a leader has chosen. All else follows from it."""
 
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from google.protobuf.message import DecodeError
 
+from bridge.anchors import NO_DATA
 from bridge.deposits import BINDING_BYTES, Outpoint, encode_binding, read_binding
 from bridge.errors import TransactionMalformed
 from bridge.rules import PegRules
 from bridge.scripts import Binding
+from bridge.taproot import Path
 from bridge.transactions import Reader, Transaction
 from hyperdust.proto import signer_pb2 as messages
 from hyperdust.signer.errors import ProposalMalformed
 from hyperdust.signer.sources import Place
 
 MAX_PROPOSAL_BYTES: Final = 150_000
-"""100 sweeps of 140 bytes, and a transaction of 100 inputs and 200 outputs."""
+"""100 sweeps of 140 bytes, 100 gifts of 45, and a transaction of 200 inputs and 200 outputs; and room."""
+_PATHS: Final = {Path.SCRIPT: messages.SpendPath.SCRIPT, Path.KEY: messages.SpendPath.KEY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,18 @@ class Sweep:
 
     outpoint: Outpoint
     binding: Binding
+
+
+@dataclass(frozen=True, slots=True)
+class GiftCoin:
+    """A coin that was paid to a vault's script, to be taken in."""
+
+    outpoint: Outpoint
+    epoch: int
+    """Of the signers whose script it is."""
+
+
+Taken = TypeVar("Taken", Sweep, GiftCoin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +55,10 @@ class Proposal:
     deposits: tuple[Sweep, ...]
     transaction: Transaction
     """Without witnesses."""
+    path: Path = Path.SCRIPT
+    gifts: tuple[GiftCoin, ...] = ()
+    data_root: bytes = NO_DATA
+    """Of the anchor; zero where it names no data."""
 
     def encode(self) -> bytes:
         """As it is signed and sent."""
@@ -58,6 +77,12 @@ class Proposal:
                 for one in self.deposits
             ],
             transaction=self.transaction.encode_stripped(),
+            path=_PATHS[self.path],
+            gifts=[
+                messages.GiftCoin(txid=one.outpoint.txid, index=one.outpoint.index, epoch=one.epoch)
+                for one in self.gifts
+            ],
+            data_root=self.data_root,
         )
         return bytes(message.SerializeToString(deterministic=True))
 
@@ -75,16 +100,13 @@ class Proposal:
         except DecodeError as error:
             raise ProposalMalformed("proposal", str(error)) from error
         hashes = (message.chain, message.leader, message.state_hash, message.payable_hash)
-        if any(len(one) != 32 for one in hashes):
+        if any(len(one) != 32 for one in hashes) or len(message.data_root) not in {0, 32}:
             raise ProposalMalformed("proposal", "a hash or key that has not 32 bytes")
-        if len(message.deposits) > rules.max_sweeps:
-            raise ProposalMalformed("proposal", f"{len(message.deposits)} deposits, at most {rules.max_sweeps}")
         if not 0 < message.planned_rate <= message.rate <= rules.max_rate:
             raise ProposalMalformed("proposal", f"rates {message.planned_rate}, {message.rate}")
-        deposits = tuple(_read_sweep(one) for one in message.deposits)
-        outpoints = [one.outpoint for one in deposits]
-        if outpoints != sorted(set(outpoints)):
-            raise ProposalMalformed("proposal", "deposits out of order, or twice")
+        path = next((path for path, value in _PATHS.items() if value == message.path), None)
+        if path is None:
+            raise ProposalMalformed("proposal", f"path {message.path}, known are script and key")
         try:
             transaction = Transaction.decode(message.transaction)
         except TransactionMalformed as error:
@@ -99,8 +121,11 @@ class Proposal:
             message.height,
             message.planned_rate,
             message.rate,
-            deposits,
+            _read_coins("deposits", [_read_sweep(one) for one in message.deposits[: rules.max_sweeps + 1]], rules),
             transaction,
+            path,
+            _read_coins("gifts", [_read_gift(one) for one in message.gifts[: rules.max_sweeps + 1]], rules),
+            message.data_root or NO_DATA,
         )
 
 
@@ -109,7 +134,22 @@ def inputs_of(transaction: Transaction) -> tuple[Outpoint, ...]:
     return tuple(Outpoint(one.txid, one.index) for one in transaction.inputs)
 
 
+def _read_coins(name: str, coins: list[Taken], rules: PegRules) -> tuple[Taken, ...]:
+    if len(coins) > rules.max_sweeps:
+        raise ProposalMalformed("proposal", f"more than {rules.max_sweeps} {name}")
+    outpoints = [one.outpoint for one in coins]
+    if outpoints != sorted(set(outpoints)):
+        raise ProposalMalformed("proposal", f"{name} out of order, or twice")
+    return tuple(coins)
+
+
 def _read_sweep(message: messages.Sweep) -> Sweep:
     if len(message.txid) != 32 or len(message.binding) != BINDING_BYTES:
         raise ProposalMalformed("proposal", "a deposit of another size")
     return Sweep(Outpoint(message.txid, message.index), read_binding(Reader(message.binding)))
+
+
+def _read_gift(message: messages.GiftCoin) -> GiftCoin:
+    if len(message.txid) != 32:
+        raise ProposalMalformed("proposal", "a gift of another size")
+    return GiftCoin(Outpoint(message.txid, message.index), message.epoch)

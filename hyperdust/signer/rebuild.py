@@ -4,23 +4,26 @@ Nothing of a proposal is believed: it only says which block, deposits and rate t
 leader's: they follow from the state, as `plan_round` takes them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from bridge.anchors import Anchor
+from bridge.anchors import NO_DATA, Anchor
 from bridge.deposits import Outpoint, Spent
 from bridge.peg import compute_peg_out_root
 from bridge.peg_state import PegState, VaultCoin
 from bridge.planning import plan_round
-from bridge.rounds import Deposit, Round
+from bridge.rounds import Deposit, Gift, Round
 from bridge.rules import PegRules
 from bridge.scripts import vault_output
-from bridge.taproot import Path
 from bridge.transactions import Output, Transaction
 from bridge.vault import Draft, build_draft
 from hyperdust.signer.errors import (
+    DataUnknown,
     DepositNotDeep,
     DepositUnknown,
+    GiftNotDeep,
+    GiftUnknown,
     HeightUnlikely,
     RateTooHigh,
     RoundDiffers,
@@ -31,13 +34,15 @@ from hyperdust.signer.errors import (
     WithdrawalNotFinal,
     WrongVaultCoin,
 )
-from hyperdust.signer.proposal import Proposal, Sweep
+from hyperdust.signer.proposal import GiftCoin, Proposal, Sweep
 from hyperdust.signer.sources import Bitcoin, Node, Place
 
 _OLD_HEIGHTS: Final = 144
 """A replacement keeps the height of the round that it replaces: so long it may wait."""
 _RATE_MARGIN: Final = 3
 """A rate is refused above so many times what this signer holds to be needed: two bumps of a half each."""
+MAX_GIFT_FUNDING_BYTES: Final = 10_000
+"""Of the transactions that made a round's gifts: what its evidence has room for beside deposits."""
 _HELD_BACK: Final = 1
 """`refused_at` of withdrawals that are not final yet, while planning: owed as before, and not paid."""
 
@@ -113,7 +118,7 @@ def load_basis(proposal: Proposal, sources: Sources) -> Basis:
 
     Raises:
         StateNotMine, StateNotFinal, WithdrawalNotFinal, WrongVaultCoin, VaultNotDeep, HeightUnlikely, DepositUnknown,
-        DepositNotDeep: by rule.
+        DepositNotDeep, GiftUnknown, GiftNotDeep, DataUnknown: by rule.
         PegFrozen, and the rules of `plan_round`.
         NodeFault, RpcError: a source does not answer.
     """
@@ -121,9 +126,11 @@ def load_basis(proposal: Proposal, sources: Sources) -> Basis:
     planned_on = hold_back(state, load_payable(proposal.payable, sources))
     check_height(proposal.height, sources)
     deposits = [load_deposit(one, sources) for one in proposal.deposits]
-    anchor = make_anchor(state, proposal.state, proposal.height, sources)
+    gifts = load_gifts(proposal.gifts, state, sources)
+    check_data(proposal.data_root, proposal.state.number, sources)
+    anchor = make_anchor(state, proposal.state, proposal.height, sources, proposal.data_root)
     rate, height = proposal.planned_rate, proposal.height
-    planned = plan_round(planned_on, deposits, anchor, rate, Path.SCRIPT, height, sources.rules)
+    planned = plan_round(planned_on, deposits, anchor, rate, proposal.path, height, sources.rules, gifts)
     return Basis(planned_on, planned, outpoint_of(state.vault))
 
 
@@ -249,8 +256,45 @@ def load_deposit(sweep: Sweep, sources: Sources) -> Deposit:
     return Deposit(sweep.outpoint, spent, sweep.binding, len(made.encode_stripped()))
 
 
-def make_anchor(state: PegState, place: Place, height: int, sources: Sources) -> Anchor | None:
-    """The anchor of a final block: 80 bytes that follow from it; None where the last one named it already.
+def load_gifts(coins: Sequence[GiftCoin], state: PegState, sources: Sources) -> tuple[Gift, ...]:
+    """Gifts as this signer's bitcoind has them.
+
+    Raises:
+        GiftUnknown, GiftNotDeep: by rule.
+    """
+    vault, left = outpoint_of(state.vault), MAX_GIFT_FUNDING_BYTES
+    found: list[Gift] = []
+    for one in coins:
+        coin, made = sources.bitcoin.load_coin(one.outpoint), sources.bitcoin.load_transaction(one.outpoint.txid)
+        if coin is None or made is None or coin.from_coinbase or one.outpoint == vault or vault is None:
+            raise GiftUnknown("gift", str(one.outpoint), "an unspent coin beside the vault, from no coinbase")
+        if one.epoch >= len(state.custodies):
+            raise GiftUnknown(f"epoch of gift {one.outpoint}", one.epoch, f"below {len(state.custodies)}")
+        if coin.output.script != (script := vault_output(state.custodies[one.epoch], sources.rules).script):
+            raise GiftUnknown(f"script of gift {one.outpoint}", coin.output.script, script)
+        if coin.confirmations < (least := sources.limits.deposit_depth):
+            raise GiftNotDeep(f"confirmations of {one.outpoint}", coin.confirmations, f"at least {least}")
+        if (left := left - len(made.encode_stripped())) < 0:
+            raise GiftUnknown("bytes that made the gifts", MAX_GIFT_FUNDING_BYTES - left, MAX_GIFT_FUNDING_BYTES)
+        found.append(Gift(one.outpoint, coin.output.sats, one.epoch))
+    return tuple(found)
+
+
+def check_data(root: bytes, number: int, sources: Sources) -> None:
+    """Check that an anchor may name these data: none, for now.
+
+    Raises:
+        DataUnknown: a payload.
+    """
+    del number, sources
+    if root != NO_DATA:
+        raise DataUnknown("data root", root.hex(), "none")
+
+
+def make_anchor(
+    state: PegState, place: Place, height: int, sources: Sources, data_root: bytes = NO_DATA
+) -> Anchor | None:
+    """The anchor of a final block: 80 bytes that follow from it and its data; None where the last one named it already.
 
     Raises:
         SourceFault: this signer's node contradicts itself.
@@ -268,7 +312,7 @@ def make_anchor(state: PegState, place: Place, height: int, sources: Sources) ->
     )
     if facts != expected:
         raise SourceFault(f"the node's facts of block {place.number} are not those of its own peg state")
-    return Anchor(state.custody_at(height, sources.rules).epoch, place.number, facts.commitment)
+    return Anchor(state.custody_at(height, sources.rules).epoch, place.number, facts.commitment, data_root)
 
 
 def outpoint_of(vault: VaultCoin | None) -> Outpoint | None:

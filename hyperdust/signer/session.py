@@ -11,11 +11,11 @@ import structlog
 from bridge.errors import TransactionMalformed
 from bridge.peg_state import PegState
 from bridge.scripts import Binding
-from bridge.taproot import check_signature
+from bridge.taproot import Path, check_signature
 from bridge.transactions import Transaction
 from bridge.vault import Draft
 from chain.errors import HyperdustError
-from hyperdust.signer.errors import NotMine, OtherChain, ProposalMalformed, SignatureWrong, UnknownLeader
+from hyperdust.signer.errors import NotMine, OtherChain, ProposalMalformed, SignatureWrong, UnknownLeader, WrongPath
 from hyperdust.signer.key import SigningKey, is_signed, proposal_digest
 from hyperdust.signer.proposal import Proposal, inputs_of
 from hyperdust.signer.protection import FIRST, Protection, Version, read_list, show_outpoint, show_txid
@@ -52,6 +52,8 @@ class Session:
             known = [one.rate for one in self._protection.versions(vault_of(self._head())) if one.signed]
             rebuilt = rebuild(proposal, self.sources, max(known, default=0))
             draft, vault = rebuilt.draft, show_outpoint(rebuilt.vault)
+            if draft.round.path is not Path.SCRIPT:
+                raise WrongPath("path", draft.round.path.value, f"{Path.SCRIPT.value}, for signatures of one key")
             mine = [self.key.public in one.custody.signers.keys for one in draft.inputs]
             if not any(mine):
                 raise NotMine("key", self.key.public, "one of those that hold what the round spends")

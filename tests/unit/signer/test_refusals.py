@@ -5,14 +5,18 @@ from dataclasses import replace
 import pytest
 
 from bridge.deposits import Outpoint
-from bridge.peg_errors import FeeAboveCap, PegFrozen
+from bridge.peg_errors import FeeAboveCap, NoGroupKey, PegFrozen
 from bridge.peg_state import Freeze, Reason
-from bridge.taproot import check_signature
+from bridge.scripts import vault_output
+from bridge.taproot import Path, check_signature
 from bridge.transactions import Output
 from hyperdust.signer.errors import (
     AnotherRound,
+    DataUnknown,
     DepositNotDeep,
     DepositUnknown,
+    GiftNotDeep,
+    GiftUnknown,
     HeightUnlikely,
     NotMine,
     OtherChain,
@@ -28,7 +32,8 @@ from hyperdust.signer.errors import (
     WrongVaultCoin,
 )
 from hyperdust.signer.key import SigningKey, proposal_digest
-from hyperdust.signer.rebuild import Sources
+from hyperdust.signer.proposal import GiftCoin
+from hyperdust.signer.rebuild import Sources, load_gifts
 from tests.unit.bridge.keys import make_key
 from tests.unit.signer.signer_world import PAY_TO, RULES, World, account_of
 
@@ -276,3 +281,70 @@ def test_what_is_delivered_is_checked(vault):
         late.deliver(prepared.raw, bytes(64), signed.encode())
     late.deliver(prepared.raw, prepared.signature, signed.encode())
     assert world.bitcoin.pool[-1].txid == signed.txid
+
+
+def pay_gift(world, sats=40_000, *, depth=2):
+    made = world.chain.pay(Output(sats, vault_output(world.state.custody, RULES).script))
+    world.bitcoin.pool.append(made)
+    world.bitcoin.mine(depth)
+    return Outpoint(made.txid, 0)
+
+
+def test_gifts(vault):
+    world, leader, other, _ = vault
+    shallow = pay_gift(world, depth=1)
+    assert world.propose(leader).proposal.gifts == ()
+    world.bitcoin.mine(1)
+    prepared = world.propose(leader)
+    (gift,) = prepared.proposal.gifts
+    assert gift == GiftCoin(shallow, 0)
+    assert prepared.draft.inputs[-1].outpoint == shallow
+    own = Outpoint(world.state.vault.txid, 0)
+    (sweep,) = prepared.proposal.deposits
+    for wrong in (replace(gift, epoch=1), replace(gift, outpoint=sweep.outpoint), replace(gift, outpoint=own)):
+        with pytest.raises(GiftUnknown):
+            sign(other, prepared, leader, gifts=(wrong,))
+    with pytest.raises(RoundDiffers):
+        sign(other, prepared, leader, gifts=())
+    strict = Sources(world.node, world.bitcoin, RULES, replace(world.limits, deposit_depth=7))
+    with pytest.raises(DepositNotDeep):
+        sign(world.session(2, sources=strict), prepared)
+    with pytest.raises(GiftNotDeep):
+        load_gifts([gift], world.state, strict)
+    before = world.state.vault_sats
+    world.apply(world.complete(leader, other, prepared))
+    assert world.state.vault_sats > before + 500_000 - 50_000
+    assert world.state.surplus_sats >= 40_000
+
+
+def test_gifts_made_by_large_transactions_wait_for_another_way(vault):
+    """Evidence has to carry what made them: nobody's bait makes a round that no block can prove."""
+    world, leader, other, _ = vault
+    made = world.chain.pay(
+        Output(40_000, vault_output(world.state.custody, RULES).script), *[Output(600, PAY_TO)] * 400
+    )
+    world.bitcoin.pool.append(made)
+    world.bitcoin.mine(2)
+    prepared = world.propose(leader)
+    assert prepared.proposal.gifts == ()
+    with pytest.raises(GiftUnknown):
+        sign(other, prepared, leader, gifts=(GiftCoin(Outpoint(made.txid, 0), 0),))
+
+
+def test_data_and_paths(vault):
+    _, leader, other, prepared = vault
+    with pytest.raises(DataUnknown):
+        sign(other, prepared, leader, data_root=b"\x05" * 32)
+    with pytest.raises(NoGroupKey):
+        sign(other, prepared, leader, path=Path.KEY)
+
+
+def test_bounds_of_coins(vault):
+    _, leader, other, prepared = vault
+    gift = GiftCoin(Outpoint(bytes(32), 0), 0)
+    many = tuple(GiftCoin(Outpoint(bytes(32), index), 0) for index in range(RULES.max_sweeps + 1))
+    for gifts in ((gift, gift), many, (replace(gift, outpoint=Outpoint(bytes(31), 0)),)):
+        with pytest.raises(ProposalMalformed):
+            sign(other, prepared, leader, gifts=gifts)
+    with pytest.raises(ProposalMalformed):
+        sign(other, prepared, leader, data_root=bytes(31))
