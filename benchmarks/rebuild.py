@@ -22,7 +22,8 @@ from chain.errors import NodeFault
 from hyperdust.bitcoind import NoBitcoind, locate_bitcoind, start_regtest
 from hyperdust.node.app import open_node
 from hyperdust.node.syncing import sync_from_bitcoin
-from tests.functional.bitcoin_fixture import MATURE, Bitcoin, free_ports
+from tests.functional.bitcoin_fixture import MATURE, Bitcoin
+from tests.functional.ports import free_ports
 from tests.functional.rebuild_story import config_of, open_story
 
 Row = dict[str, object]

@@ -2,16 +2,15 @@
 
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from hyperdust.bitcoind import Bitcoind, NoBitcoind, RegtestNode, locate_bitcoind, start_regtest
+from tests.functional.ports import free_ports
 
 MATURE = 120
 _TMPFS = Path("/dev/shm")
@@ -39,17 +38,6 @@ def bitcoind_program() -> Path:
         return locate_bitcoind()
     except NoBitcoind as error:
         pytest.skip(f"no bitcoind on the PATH and none from apt: {error}")
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        with closing(probe):
-            pass
-    return ports
 
 
 @pytest.fixture

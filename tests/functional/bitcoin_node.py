@@ -24,7 +24,8 @@ from hyperdust.bitcoind import (
     locate_bitcoind,
     start_regtest,
 )
-from tests.functional.bitcoin_fixture import MATURE, free_ports
+from tests.functional.bitcoin_fixture import MATURE
+from tests.functional.ports import free_ports
 
 pytest_plugins = ["tests.functional.bitcoin_fixture"]
 pytestmark = pytest.mark.functional

@@ -18,7 +18,8 @@ from bridge.work import show_hash
 from hyperdust.bitcoind import Bitcoind, Login
 from hyperdust.devnet_bitcoin import INITIAL_BLOCKS, WALLET
 from hyperdust.rpc_client import RpcClient, Unreachable
-from tests.functional.devnet_lifecycle import devnet, free_port, read, stop, wait_for
+from tests.functional.devnet_lifecycle import devnet, read, stop, wait_for
+from tests.functional.ports import free_port_block
 
 pytest_plugins = ["tests.functional.bitcoin_fixture"]
 pytestmark = pytest.mark.functional
@@ -82,7 +83,7 @@ class Network:
 def network(bitcoind_program, tmp_path_factory):
     folder = tmp_path_factory.mktemp("origins")
     with (
-        devnet(folder, free_port(), "--no-demo", "--no-explorer", "--bitcoin") as (process, ready),
+        devnet(folder, free_port_block(), "--no-demo", "--no-explorer", "--bitcoin") as (process, ready),
         RpcClient(read(ready)["rpc"]) as client,
     ):
         network = Network(process, ready, client)
@@ -178,7 +179,7 @@ def answers(network):
 @contextmanager
 def node(folder, genesis, network, *options):
     """A node of its own on the devnet's bitcoind."""
-    port = free_port()
+    port = free_port_block()
     command = [
         sys.executable, "-m", "hyperdust.cli", "node", "--data-dir", str(folder / "node"), "--genesis", str(genesis),
         "--rpc-port", str(port), "--bitcoin-rpc", network.access["rpc"], "--bitcoin-user", network.access["user"],
@@ -231,7 +232,7 @@ def test_bitcoind_does_not_outlive_the_devnet(network):
 
 
 def test_a_devnet_without_any_bitcoind_names_the_way_on(tmp_path):
-    port = free_port()
+    port = free_port_block()
     refused = subprocess.run(
         [
             sys.executable, "-m", "hyperdust.cli", "devnet", "--data-dir", str(tmp_path / "data"),

@@ -19,7 +19,7 @@ from bridge.data import data_root
 from consensus.finality import Checkpoint, Finality
 from hyperdust.node.rebuild import RebuildDiffers
 from hyperdust.rpc_client import RpcClient, Unreachable
-from tests.functional.bitcoin_fixture import free_ports
+from tests.functional.ports import free_port_block
 from tests.functional.rebuild_story import open_story, rebuild
 
 pytest_plugins = ["tests.functional.bitcoin_fixture"]
@@ -54,7 +54,7 @@ def login_of(bitcoin):
 @contextmanager
 def running_node(bitcoin, folder, name, *options):
     """`hyperdust node` as a process; its JSON-RPC once it answers, and all it says."""
-    (port, *_), output = free_ports(4), folder / f"{name}.log"
+    port, output = free_port_block(), folder / f"{name}.log"
     command = [
         *COMMAND, "node", "--data-dir", str(folder / name), "--genesis", str(folder / "genesis.json"),
         "--rpc-port", str(port), *login_of(bitcoin), *options,

@@ -13,7 +13,8 @@ from hyperdust.contracts_abi import ADDRESSES, encode_call
 from hyperdust.devnet_bitcoin import WALLET
 from hyperdust.rpc_client import RpcClient
 from hyperdust.wallet import user_key
-from tests.functional.devnet_lifecycle import devnet, free_port, read
+from tests.functional.devnet_lifecycle import devnet, read
+from tests.functional.ports import free_port_block
 
 pytest_plugins = ["tests.functional.bitcoin_fixture"]
 pytestmark = pytest.mark.functional
@@ -65,7 +66,7 @@ class Network:
 def network(bitcoind_program, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bridge")
     with (
-        devnet(folder, free_port(), "--no-demo", "--no-explorer", "--bitcoin") as (_, ready),
+        devnet(folder, free_port_block(), "--no-demo", "--no-explorer", "--bitcoin") as (_, ready),
         RpcClient(read(ready)["rpc"]) as client,
     ):
         network = Network(ready, client)

@@ -19,6 +19,7 @@ from hyperdust.bitcoind import Bitcoind, Login
 from hyperdust.bridging.keeping import add_outpoint, make_kept, make_secret, parse_outpoint, save
 from hyperdust.cli.app import run
 from hyperdust.rpc_client import RpcClient
+from tests.functional.ports import free_port_block
 from tests.unit.bridge.keys import make_custody
 
 pytest_plugins = ["tests.functional.bitcoin_fixture"]
@@ -100,7 +101,7 @@ def test_reclaims_that_are_refused(bitcoin, paid, capsys, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def ready(tmp_path_factory, port_block):
+def ready(tmp_path_factory):
     """A devnet with Bitcoin and signers; HYPERDUST_TEST_READY names the ready file of one that runs already."""
     if (named := os.environ.get("HYPERDUST_TEST_READY")) is not None:
         yield json.loads(Path(named).read_text(encoding="utf-8"))
@@ -108,7 +109,7 @@ def ready(tmp_path_factory, port_block):
     folder = tmp_path_factory.mktemp("devnet")
     path, log = folder / "ready.json", folder / "devnet.log"
     command = [sys.executable, "-m", "hyperdust.cli", "devnet", "--data-dir", str(folder), "--ready-file", str(path)]
-    command += ["--rpc-port", str(port_block()), "--block-time", "1", "--no-demo", "--no-explorer"]
+    command += ["--rpc-port", str(free_port_block()), "--block-time", "1", "--no-demo", "--no-explorer"]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
     try:

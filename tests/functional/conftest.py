@@ -9,15 +9,12 @@ import hashlib
 import json
 import os
 import platform
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -27,10 +24,10 @@ import pytest
 from eth_account import Account
 from eth_account.hdaccount import ETHEREUM_DEFAULT_PATH
 
+from tests.functional.ports import free_port_block, free_ports
+
 _HERE: Final = Path(__file__).parent
 _MNEMONIC: Final = "test test test test test test test test test test test junk"
-_PORTS: Final = 60
-"""All ports of a devnet lie in P .. P+59 (interfaces.md)."""
 _START_LIMIT_S: Final = 300.0
 _STOP_LIMIT_S: Final = 10.0
 _INSTALL_LIMIT_S: Final = 300.0
@@ -95,28 +92,9 @@ def poll(attempt: Callable[[], Any], limit_s: float = 30) -> Any:
     return answer
 
 
-def free_port_block(size: int = _PORTS) -> int:
-    """The first of `size` neighbouring ports that are free now, below those that outgoing connections take."""
-    for _ in range(200):
-        first = random.randrange(11_000, 32_000 - size)
-        try:
-            for port in range(first, first + size):
-                with closing(socket.socket()) as probe:
-                    probe.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return first
-    raise AssertionError(f"no {size} neighbouring ports are free")
-
-
 @pytest.fixture(scope="session")
 def eventually() -> Callable[..., Any]:
     return poll
-
-
-@pytest.fixture(scope="session")
-def port_block() -> Callable[..., int]:
-    return free_port_block
 
 
 def _ready(content: str) -> Devnet:
@@ -159,7 +137,7 @@ def _answers(rpc: str) -> bool:
 
 
 def _start_anvil(tools: Tools) -> Iterator[Devnet]:
-    port = free_port_block()
+    port = free_ports(1)[0]
     command = [tools.program("anvil"), "--port", str(port), "--block-time", "1", "--steps-tracing", "--silent"]
     process = subprocess.Popen(command, start_new_session=True)
     try:

@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from hyperdust import job
 from hyperdust.graph import input_bytes
 from hyperdust.rpc_client import RpcClient, Unreachable
 from hyperdust.wallet import user_key
+from tests.functional.ports import free_port_block
 
 pytestmark = pytest.mark.functional
 
@@ -27,19 +27,6 @@ FIELDS = {
     "rpc", "ws", "explorer", "metrics", "work_grpc", "chain_id", "accounts", "nodes", "bitcoin", "graphs", "contracts",
     "pids", "first_job",
 }  # fmt: skip
-
-
-def free_port():
-    """First of a row of ports that are free together."""
-    for first in random.sample(range(20_000, 32_000, 60), 100):
-        try:
-            for port in range(first, first + 4):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return first
-    raise AssertionError("no free ports")
 
 
 def command(folder, port, *more):
@@ -112,7 +99,7 @@ def ask(client):
 
 
 def test_start_ready_file_resume_and_stop(tmp_path):
-    port = free_port()
+    port = free_port_block()
     with devnet(tmp_path, port, "--seed", "11") as (process, ready):
         found = read(ready)
         assert set(found) == FIELDS
@@ -157,7 +144,9 @@ def test_a_role_that_cannot_start_is_named_with_its_last_words(tmp_path):
     data = tmp_path / "data"
     data.mkdir()
     (data / "genesis.json").write_text('{"chain_id": 48000001, "spacing_s": 1}')
-    refused = subprocess.run(command(tmp_path, free_port()), capture_output=True, text=True, timeout=60, check=False)
+    refused = subprocess.run(
+        command(tmp_path, free_port_block()), capture_output=True, text=True, timeout=60, check=False
+    )
     assert refused.returncode == 1
     assert "node0 does not start" in refused.stderr
     assert "Field required" in refused.stderr
@@ -166,7 +155,7 @@ def test_a_role_that_cannot_start_is_named_with_its_last_words(tmp_path):
 
 
 def test_roles_do_not_outlive_their_supervisor(tmp_path):
-    with devnet(tmp_path, free_port(), "--no-demo") as (process, ready):
+    with devnet(tmp_path, free_port_block(), "--no-demo") as (process, ready):
         pids = [pid for kind in ("node", "miner", "companion") for pid in read(ready)["pids"][kind]]
         process.kill()
         process.wait()
@@ -178,7 +167,10 @@ def test_kill_9_of_any_role_at_random_moments_loses_nothing(tmp_path):
     print(f"seed {seed}, {KILLS} kills")
     draw = random.Random(seed)
     seen = {}
-    with devnet(tmp_path, free_port(), "--no-demo") as (process, ready), RpcClient(read(ready)["rpc"], 10) as client:
+    with (
+        devnet(tmp_path, free_port_block(), "--no-demo") as (process, ready),
+        RpcClient(read(ready)["rpc"], 10) as client,
+    ):
 
         def head():
             try:

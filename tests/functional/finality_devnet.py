@@ -12,7 +12,8 @@ import pytest
 
 from chain.errors import HyperdustError
 from hyperdust.rpc_client import RpcClient
-from tests.functional.devnet_lifecycle import devnet, free_port, read, stop, wait_for
+from tests.functional.devnet_lifecycle import devnet, read, stop, wait_for
+from tests.functional.ports import free_port_block
 
 pytestmark = pytest.mark.functional
 
@@ -53,7 +54,7 @@ class Network:
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
-    folder, port = tmp_path_factory.mktemp("finality"), free_port()
+    folder, port = tmp_path_factory.mktemp("finality"), free_port_block()
     with devnet(folder, port, *OPTIONS) as (process, ready):
         yield Network(folder, port, process, ready)
         if process.poll() is None:

@@ -13,6 +13,7 @@ import pytest
 from eth_account import Account
 
 from hyperdust.cli.app import run
+from tests.functional.ports import free_ports
 
 pytestmark = pytest.mark.functional
 
@@ -22,9 +23,9 @@ FEE = BTC // 10**5
 
 
 @contextmanager
-def serving(devnet, port, key, *options):
+def serving(devnet, key, *options):
     """The base URL of a gateway that pays with a key."""
-    command = [sys.executable, "-m", "hyperdust.cli", "gateway", "--rpc", devnet.rpc, "--port", str(port)]
+    command = [sys.executable, "-m", "hyperdust.cli", "gateway", "--rpc", devnet.rpc, "--port", str(free_ports(1)[0])]
     with subprocess.Popen(
         [*command, "--key", key, "--json", *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
@@ -46,8 +47,8 @@ def payer(devnet):
 
 
 @pytest.fixture(scope="module")
-def url(devnet, payer, port_block):
-    with serving(devnet, port_block(1), payer.private_key) as url:
+def url(devnet, payer):
+    with serving(devnet, payer.private_key) as url:
         yield url
 
 
@@ -204,11 +205,11 @@ def test_what_cannot_be_asked_is_refused_and_costs_nothing(ai, devnet, payer):
     assert balance(devnet, payer) == before
 
 
-def test_a_budget_and_a_token_hold(devnet, port_block):
+def test_a_budget_and_a_token_hold(devnet):
     key = devnet.accounts[5].private_key
     options = ("--budget", "0.000015", "--api-key", "secret", "--timeout", "60")
     with (
-        serving(devnet, port_block(1), key, *options) as url,
+        serving(devnet, key, *options) as url,
         openai.OpenAI(base_url=url, api_key="wrong", max_retries=0) as stranger,
         openai.OpenAI(base_url=url, api_key="secret") as friend,
     ):
@@ -223,11 +224,11 @@ def test_a_budget_and_a_token_hold(devnet, port_block):
         assert balance(devnet, devnet.accounts[5]) == before
 
 
-def test_a_client_that_goes_away_leaves_its_place(devnet, port_block, eventually):
+def test_a_client_that_goes_away_leaves_its_place(devnet, eventually):
     key = devnet.accounts[5].private_key
     body = {"model": "llama-tiny", "prompt": PROMPT, "max_tokens": 2}
     with (
-        serving(devnet, port_block(1), key, "--concurrency", "1") as url,
+        serving(devnet, key, "--concurrency", "1") as url,
         httpx.Client(base_url=url, trust_env=False, timeout=120) as client,
     ):
         with client.stream("POST", "/completions", json=body | {"stream": True}) as answer:
@@ -237,10 +238,10 @@ def test_a_client_that_goes_away_leaves_its_place(devnet, port_block, eventually
         assert eventually(lambda: client.post("/completions", json=body).status_code == 200)
 
 
-def test_final_means_past_every_dispute(devnet, port_block):
+def test_final_means_past_every_dispute(devnet):
     key = devnet.accounts[5].private_key
     with (
-        serving(devnet, port_block(1), key, "--wait", "final") as url,
+        serving(devnet, key, "--wait", "final") as url,
         openai.OpenAI(base_url=url, api_key="none", max_retries=0) as ai,
     ):
         facts = ask(ai, max_tokens=2).hyperdust
@@ -248,10 +249,10 @@ def test_final_means_past_every_dispute(devnet, port_block):
     assert devnet.request("hyperdust_getJob", facts["job"])["status"] == "final"
 
 
-def test_an_answer_that_is_late_says_where_the_money_is(devnet, port_block):
+def test_an_answer_that_is_late_says_where_the_money_is(devnet):
     key = devnet.accounts[5].private_key
     with (
-        serving(devnet, port_block(1), key, "--wait", "final", "--timeout", "1") as url,
+        serving(devnet, key, "--wait", "final", "--timeout", "1") as url,
         openai.OpenAI(base_url=url, api_key="none") as ai,
         pytest.raises(openai.InternalServerError) as caught,
     ):

@@ -44,7 +44,7 @@ def registered(devnet, folder) -> Any:
 
 
 @pytest.fixture
-def miner(devnet, folder, tmp_path, port_block):
+def miner(devnet, folder, tmp_path):
     """A second miner on the devnet's node, which has a key and coins of its own."""
     work = devnet.rpc.rpartition(":")[2]
     command = [HYPERDUST, "miner", "--graph", folder, "--rpc", devnet.rpc, "--work-grpc", f"127.0.0.1:{int(work) + 2}"]

@@ -12,7 +12,8 @@ import pytest
 
 from hyperdust.bitcoind import Bitcoind, Login
 from hyperdust.wallet import user_key
-from tests.functional.conftest import free_port_block, poll
+from tests.functional.conftest import poll
+from tests.functional.ports import free_port_block
 
 pytestmark = [pytest.mark.functional, pytest.mark.slow]
 

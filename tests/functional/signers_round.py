@@ -22,7 +22,7 @@ from hyperdust.signer.key import SigningKey, proposal_digest
 from hyperdust.signer.peers import Peer
 from hyperdust.signer.proposal import Proposal
 from hyperdust.wallet import signer_key
-from tests.functional.bitcoin_fixture import free_ports
+from tests.functional.ports import free_ports
 from tests.functional.signer_stand_in import StandIn, make_custody
 
 pytest_plugins = ["tests.functional.bitcoin_fixture"]
