@@ -1,7 +1,6 @@
 """The way from the pages to the node: JSON-RPC that only reads, of bounded size. What it passes on is a list below."""
 
 import json
-import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, Final, cast
@@ -10,6 +9,7 @@ import httpx
 import structlog
 import trio
 
+from chain.json_text import nests_deeper
 from hyperdust.explorer.errors import BadRequest, Busy, MethodRefused, NodeUnreachable, TooLarge
 
 log = structlog.get_logger()
@@ -19,8 +19,6 @@ BATCH: Final = 100
 NESTING: Final = 32
 _ANSWER_BYTES: Final = 26 * 1024 * 1024  # a node's own bound is 25 MiB
 _CONCURRENT: Final = 32
-_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?')
-_BRACKETS: Final = re.compile(rb"[\[\]{}]")
 _TIMEOUT_S: Final = 35.0  # a node gives up after 30 s
 
 ALLOWED: Final = frozenset({
@@ -42,7 +40,8 @@ def check_request(body: bytes) -> bytes:
         BadRequest: not JSON-RPC, or too long a batch.
         MethodRefused: names the method.
     """
-    _check_nesting(body)
+    if nests_deeper(body, NESTING):
+        raise BadRequest(f"the JSON is nested deeper than {NESTING}")
     try:
         payload = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -56,15 +55,6 @@ def check_request(body: bytes) -> bytes:
         if call["method"] not in ALLOWED:
             raise MethodRefused(f"the explorer does not pass {call['method'][:80]} on; ask a node for it")
     return json.dumps(payload, separators=(",", ":")).encode()
-
-
-def _check_nesting(body: bytes) -> None:
-    # The parser recurses in C: where something raised Python's limit, deep nesting would end the process.
-    depth = 0
-    for bracket in _BRACKETS.finditer(_STRINGS.sub(b"", body)):
-        depth += 1 if bracket[0] in b"[{" else -1
-        if depth > NESTING:
-            raise BadRequest(f"the JSON is nested deeper than {NESTING}")
 
 
 class Proxy:

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from chain.json_text import nests_deeper
 from hyperdust.gateway.errors import BadRequest, Unsupported
-from pouw.compiler.loading import nesting_of
 
 DEPTH: Final = 32
 MESSAGES: Final = 256
@@ -200,7 +200,7 @@ def _words(content: str | list[_Part]) -> str:
 
 def _loaded(raw: bytes) -> dict[str, Any]:
     """The JSON object, without what says nothing."""
-    if nesting_of(raw) > DEPTH:  # before the parser, which recurses in C
+    if nests_deeper(raw, DEPTH):
         raise BadRequest(f"the body is nested deeper than {DEPTH}")
     try:
         body = json.loads(raw.decode("utf-8"), parse_constant=_no_constant)

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from chain.errors import Malformed, NodeFault, OutOfRange
-from pouw.compiler.loading import nesting_of
+from chain.json_text import nests_deeper
 from pouw.compiler.scene import PLACE_MAX, TEXELS_MAX, TRIANGLES_MAX, Material, Scene
 from pouw.operators import scene
 
@@ -96,9 +96,8 @@ def _document(data: bytes) -> dict[str, Any]:
 
 def _check_nesting(text: bytes) -> None:
     """Refuse what would take the parser's stack: a recursion limit that someone else has raised is no protection."""
-    deepest = nesting_of(text)
-    if deepest > NESTING_MAX:
-        raise SceneMalformed("scene", f"objects nested {deepest} deep, at most {NESTING_MAX} are read")
+    if nests_deeper(text, NESTING_MAX):
+        raise SceneMalformed("scene", f"objects nested deeper than {NESTING_MAX}")
 
 
 def _check_document(document: dict[str, Any], others: Mapping[str, bytes]) -> None:

@@ -12,8 +12,9 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from chain.errors import Malformed, Mismatch, OutOfRange
+from chain.json_text import nests_deeper
 from pouw.compiler.fp32 import Float, Weights
-from pouw.compiler.loading import DEPTH_MAX, nesting_of
+from pouw.compiler.loading import DEPTH_MAX
 
 CONFIG_MAX = 2**20
 HEADER_MAX = 2**24
@@ -272,7 +273,7 @@ def parse_json(what: str, data: bytes, most: int) -> Any:
     """
     if len(data) > most:
         raise FolderMalformed(what, f"{len(data)} bytes, at most {most}")
-    if nesting_of(data) > DEPTH_MAX:
+    if nests_deeper(data, DEPTH_MAX):
         raise FolderMalformed(what, f"nests deeper than {DEPTH_MAX}")
     try:
         return json.loads(data)

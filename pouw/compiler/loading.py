@@ -5,7 +5,6 @@ the file. Source: huggingface/safetensors, README, "Format".
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -15,6 +14,7 @@ from typing import Any, Final, TypeGuard, cast
 import numpy as np
 
 from chain.errors import Malformed, OutOfRange
+from chain.json_text import nests_deeper
 from pouw.compiler.program import Array
 
 HEADER_MAX: Final = 8 * 2**20
@@ -24,9 +24,6 @@ RANK_MAX: Final = 8
 DIMENSION_MAX: Final = 2**31 - 1
 FILES_MAX: Final = 64
 DEPTH_MAX: Final = 32
-_NO_BRACKET = re.compile(
-    rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[^]\[{}"]+', re.DOTALL
-)  # strings, and all else between brackets
 PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 DTYPES: Final[Mapping[str, str]] = {
     "F64": "<f8",
@@ -106,20 +103,13 @@ def read_bounded(path: Path, most: int) -> bytes:
     return data
 
 
-def nesting_of(data: bytes) -> int:
-    """Return how deep the brackets of a JSON text nest: the parser recurses as deep, in a stack that nobody bounds."""
-    brackets = np.frombuffer(_NO_BRACKET.sub(b"", data), dtype=np.uint8)
-    depth = np.cumsum(np.where((brackets == ord("[")) | (brackets == ord("{")), 1, -1))
-    return int(depth.max(initial=0))
-
-
 def parse_json(data: bytes) -> object:
     """Return a stranger's JSON; its depth is counted, libraries may raise Python's recursion limit beyond the stack.
 
     Raises:
         ValueError: not JSON, or nested more than 32 deep.
     """
-    if nesting_of(data) > DEPTH_MAX:
+    if nests_deeper(data, DEPTH_MAX):
         raise ValueError(f"nested more than {DEPTH_MAX} deep")
     return json.loads(data)
 

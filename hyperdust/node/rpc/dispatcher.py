@@ -1,7 +1,6 @@
 """Bytes of a request to bytes of its answer: JSON-RPC 2.0, batches, limits, errors. No sockets here."""
 
 import json
-import re
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -9,6 +8,7 @@ from typing import Any, Final
 import structlog
 
 from chain.errors import HyperdustError, Invalid, NodeFault, NotYet
+from chain.json_text import nests_deeper
 from hyperdust.node.rpc.backend import Backend, Request, Subscriptions
 from hyperdust.node.rpc.errors import (
     InternalError,
@@ -28,9 +28,6 @@ log = structlog.get_logger()
 
 _VERSION: Final = "2.0"
 _MAX_DEPTH: Final = 64  # the deepest parameter is a topic in a list in a filter in a request in a batch
-# Possessive, and a string may lack its end: each byte is looked at once, whatever the body holds.
-_STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
-_DEPTH_CHANGE: Final = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
 
 
 class Dispatcher:
@@ -112,12 +109,8 @@ def _parse(payload: bytes) -> Any:
     Raises:
         ValueError
     """
-    if payload.count(b"[") + payload.count(b"{") > _MAX_DEPTH:
-        depth = 0
-        for token in _STRUCTURE.finditer(payload):
-            depth += _DEPTH_CHANGE.get(token[0], 0)
-            if depth > _MAX_DEPTH:
-                raise ValueError
+    if nests_deeper(payload, _MAX_DEPTH):
+        raise ValueError
     return json.loads(payload)
 
 

@@ -105,12 +105,3 @@ def test_every_parameter_of_every_method_has_a_parser():
     for method in table.values():
         assert all(parameter.type in parsing.PARSERS for parameter in method.parameters), method.name
         assert method.handler.__doc__
-
-
-def test_an_open_string_is_one_token() -> None:
-    """Else each quote in it would be tried as a beginning: a body of 40 KB took seconds."""
-    from hyperdust.node.rpc.dispatcher import _STRUCTURE
-
-    tokens = [token[0] for token in _STRUCTURE.finditer(b"[{" + b'\\"' * 1000)]
-    assert tokens[:2] == [b"[", b"{"]
-    assert len(tokens) == 3
