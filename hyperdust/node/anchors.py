@@ -1,8 +1,11 @@
 """Anchors on Bitcoin as a node sees them: which of its blocks they name, and how deep they lie.
 
 An anchor counts once its commitment is that of a block of our own chain. Known are those in evidence that a block
-carries (records `Ka`, L2 height, txid) and in evidence that still waits for its depth.
+carries (records `Ka`, L2 height, txid) and in evidence that still waits for its depth. What was said to be finalized is
+kept (record `Kf`): it never goes back.
 """
+
+import threading
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +36,7 @@ log = structlog.get_logger()
 
 SAFE_CONFIRMATIONS: Final = 1
 _RECORD: Final = b"Ka"
+_SAID: Final = b"Kf"
 _MATCHED: Final = 1_024
 
 
@@ -82,6 +86,8 @@ class AnchorIndex:
         self._evidence = evidence
         self._noted = dict(store.load_records(_RECORD))  # sorted by key, so by height
         self._matched: dict[tuple[bytes, bytes], Checkpoint] = {}  # by txid and hash of the L2 block; bounded below
+        self._lock = threading.Lock()
+        self._said = next((_decode_place(value) for _, value in store.load_records(_SAID)), None)
 
     def note(self, snapshot: ChainSnapshot, adopted: Sequence[bytes]) -> None:
         """Write down the anchors in the evidence of new blocks."""
@@ -119,18 +125,34 @@ class AnchorIndex:
                 yield self._see(place, key[len(_RECORD) + 8 :], value[:32], carrier)
 
     def safe(self, snapshot: ChainSnapshot) -> Checkpoint:
-        """The last block anchored with one confirmation; without any, the last justified checkpoint."""
-        return self._deepest(snapshot, SAFE_CONFIRMATIONS) or SettledBlocks(snapshot).safe()
+        """The last block anchored with one confirmation; without any, the last justified checkpoint.
+
+        Never below what is finalized.
+        """
+        found = self._deepest(snapshot, SAFE_CONFIRMATIONS) or SettledBlocks(snapshot).safe()
+        return max(found, self.finalized(snapshot), key=_height)
 
     def finalized(self, snapshot: ChainSnapshot) -> Checkpoint:
-        """The last block anchored deeply; without any, the last final checkpoint."""
-        depth = self._params.finality.anchor_depth_blocks
-        return self._deepest(snapshot, depth) or SettledBlocks(snapshot).finalized()
+        """The last block anchored deeply; without any, the last final checkpoint. Never below what it was before.
+
+        So votes count until anchors pass them: the first anchor names an older block, and a reorganisation of Bitcoin
+        may take the last one away. Only a block that is no longer canonical is forgotten.
+        """
+        found = self._deepest(snapshot, self._params.finality.anchor_depth_blocks)
+        found = found or SettledBlocks(snapshot).finalized()
+        with self._lock:
+            said = self._said
+            if said is not None and said.number >= found.number and snapshot.canonical_hash(said.number) == said.hash:
+                return said
+            if said is None or found.number > said.number or not self._store.latest.is_canonical(said.hash):
+                self._store.write_records({_SAID: found.number.to_bytes(8, "big") + found.hash})
+                self._said = found
+        return found
 
     def _deepest(self, snapshot: ChainSnapshot, confirmations: int) -> Checkpoint | None:
         deep = [one.place for one in self._waiting(snapshot) if one.confirmations >= confirmations]
         newest = next((one.place for one in self._carried(snapshot) if one.confirmations >= confirmations), None)
-        return max((*deep, *([newest] if newest else [])), key=lambda place: place.number, default=None)
+        return max((*deep, *([newest] if newest else [])), key=_height, default=None)
 
     def _see(self, place: Checkpoint, txid: bytes, block_hash: bytes, carrier: bytes | None) -> SeenAnchor:
         try:
@@ -180,3 +202,11 @@ class AnchorIndex:
                 return
             parent = waiting[parent].transaction.inputs[0].txid
         yield known.get(parent, NO_ANCHOR)
+
+
+def _height(place: Checkpoint) -> int:
+    return place.number
+
+
+def _decode_place(record: bytes) -> Checkpoint:
+    return Checkpoint(int.from_bytes(record[:8], "big"), record[8:40])

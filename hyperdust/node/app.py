@@ -92,6 +92,8 @@ def open_node(config: NodeConfig) -> Iterator[Node]:
             bitcoin=bitcoin,
             evidence=None if peg is None else peg.evidence,
         )
+        if bitcoin is not None:
+            bitcoin.subscribe(importer.retry)
         importer.subscribe(mempool.on_imported)
         if peg is not None:
             importer.subscribe(peg.on_imported)

@@ -94,6 +94,7 @@ class BitcoinChain:
         self._unwritten = b""
         self._count = 0
         self._frozen: Frozen | None = None
+        self._listeners: list[Callable[[], object]] = []
         self._load()
 
     def _load(self) -> None:
@@ -124,6 +125,10 @@ class BitcoinChain:
     def frozen(self) -> Frozen | None:
         """Why no credit may be given and no payout signed; blocks go on. It outlives a restart."""
         return self._frozen
+
+    def subscribe(self, listener: Callable[[], object]) -> None:
+        """Call `listener` in the writer's thread whenever there are new headers."""
+        self._listeners.append(listener)
 
     def thaw(self) -> None:
         """Take the freeze back: for the peg's rules, once all that was credited is deep enough again or made good."""
@@ -180,6 +185,9 @@ class BitcoinChain:
             self._store.write_records(records)
             self._unwritten = b""
             self._count += 1
+        if update.added:
+            for listener in self._listeners:
+                listener()
         return update
 
     def _freeze(self, reorganisation: Reorganisation) -> None:

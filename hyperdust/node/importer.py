@@ -12,6 +12,7 @@ import structlog
 from bridge.view import BitcoinView
 from chain.blocks import Block
 from chain.engine import StateCache
+from chain.errors import Invalid, NodeFault, NotYet
 from chain.params import ChainParams
 from consensus.certificate import Certificate
 from consensus.errors import UnknownParent
@@ -26,6 +27,7 @@ from consensus.validation import (
 )
 from hyperdust.node.contracts import State, load_operand
 from hyperdust.node.store import ChainSnapshot, ExecutedBlock, Reorganisation, Store
+from hyperdust.node.waiting import WaitingBlocks
 
 log = structlog.get_logger()
 
@@ -60,8 +62,10 @@ class Importer:
         params: ChainParams,
         clock: Callable[[], float] = time.time,
         bitcoin: BitcoinView | None = None,
+        waiting: WaitingBlocks | None = None,
     ) -> None:
         self._store = store
+        self._waiting = WaitingBlocks() if waiting is None else waiting
         self._params = params
         self._bitcoin = bitcoin
         self._clock = clock
@@ -79,15 +83,52 @@ class Importer:
         Raises:
             ConflictsWithFinal: its branch leaves the chain below the final checkpoint; nothing was written.
             Invalid: the rule that the block breaks; nothing was written.
-            NotYet: unknown parent, a timestamp ahead of the clock, or an origin that this node does not see.
+            NotYet: unknown parent, a timestamp ahead of the clock, or an origin that this node does not see: as long
+                as there is room such a block, and what builds on it, is kept for `retry`.
             NodeFault: our own trouble; nothing was written.
         """
         with self._lock:
             imported = self._import(block)
+            is_awaited = self._waiting.has_child(imported.block_hash)
+        self._tell(imported)
+        if is_awaited:
+            self.retry()
+        return imported
+
+    def retry(self) -> int:
+        """Try blocks again that waited for this node's view of Bitcoin; how many are in now."""
+        done = 0
+        with self._lock:
+            waiting = self._waiting.by_height()
+        for block in waiting:
+            with self._lock:
+                imported = self._try_again(block)
+            if imported is not None:
+                done += 1
+                self._tell(imported)
+        return done
+
+    def _try_again(self, block: Block) -> Imported | None:
+        block_hash = block.header.hash
+        if block.header.parent_hash in self._waiting:
+            return None
+        if block.header.number <= self._store.latest.finality.final.number:
+            self._waiting.drop(block_hash)
+            return None
+        try:
+            imported = self._import(block)
+        except NotYet:
+            return None
+        except (Invalid, NodeFault) as error:
+            log.warning("a block that waited is dropped", number=block.header.number, reason=str(error))
+            self._waiting.drop(block_hash)
+            return None
+        return imported
+
+    def _tell(self, imported: Imported) -> None:
         if imported.outcome is not Outcome.KNOWN:
             for listener in self._listeners:
                 listener(imported)
-        return imported
 
     def settle(self, finality: Finality) -> bool:
         """Write what votes have settled; False where the chain moved away from it meanwhile.
@@ -107,12 +148,16 @@ class Importer:
         view = self._store.latest
         block_hash = block.header.hash
         if view.load_header(block_hash) is not None:
+            self._waiting.drop(block_hash)
             return Imported(Outcome.KNOWN, block_hash, None, None)
         parent = view.load_header(block.header.parent_hash)
         if parent is None:
+            if block.header.parent_hash in self._waiting:
+                self._waiting.keep(block, has_shown_work=False)
             raise UnknownParent(block.header.parent_hash)
         _check_fork(view, block.header.parent_hash)
         executed, certificate = self._execute(view, block, block_hash)
+        self._waiting.drop(block_hash)
         if not is_heavier(executed.total_difficulty, view.head.total_difficulty):
             self._store.keep_side(executed)
             return Imported(Outcome.SIDE, block_hash, certificate, None)
@@ -138,7 +183,12 @@ class Importer:
         state = view.state_at(parent_hash)
         cache = self._head_cache if parent_hash == view.head.hash else None
         worked = check_work(headed, partial(load_operand, State(parent, state.read_many), self._params))
-        placed = check_block_origin(worked, self._params, self._bitcoin)
+        try:
+            placed = check_block_origin(worked, self._params, self._bitcoin)
+        except NotYet as error:
+            if self._bitcoin is not None and self._waiting.keep(block, has_shown_work=True):
+                log.info("a block waits for Bitcoin", number=block.header.number, reason=str(error))
+            raise
         pegged = check_block_peg(placed, self._params, state.read_many, cache)
         transactions, executed = execute_block(pegged, self._params, state.read_many, cache)
         result = ExecutedBlock(

@@ -33,6 +33,7 @@ class Peg:
         if imported.outcome is not Outcome.HEAD or imported.reorganisation is None:
             return
         self.anchors.note(self.store.latest, imported.reorganisation.adopted)
+        self.anchors.finalized(self.store.latest)  # kept from now on, whether or not anybody asks
         if self.bitcoin.frozen is not None and self._has_followed():
             self.bitcoin.thaw()
 

@@ -14,6 +14,7 @@ from bridge.peg_codec import decode_state
 from bridge.work import show_hash
 from chain.hashing import keccak256
 from consensus.evidence import encode_evidence_item
+from consensus.finality import Checkpoint, Finality
 from hyperdust.node.anchors import AnchorIndex, compute_facts
 from hyperdust.node.announced import AnnouncedDeposits
 from hyperdust.node.bitcoin import State
@@ -221,6 +222,56 @@ def test_anchors_make_blocks_safe_and_finalized(chain: PegChain, peg: Peg, call:
     assert [one.place.number for one in again.seen(chain.store.latest)] == [number, later]
     assert call("hyperdust_getAnchors", hex(later), "latest")[0]["block"] == later
     assert peg.anchors.finalized(chain.store.latest).number == number
+
+
+def test_finalized_never_goes_back(chain: PegChain, peg: Peg, call: Call) -> None:
+    """Votes are ahead of the first anchor, and a reorganisation takes one away; a restarted node says the same."""
+
+    def named(name: str) -> int:
+        return int(call("eth_getBlockByNumber", name, False)["number"], 16)
+
+    chain.fund()
+    chain.send("", value=10**15)
+    chain.extend(2)
+    chain.bury(1)
+    chain.extend()
+    anchor, number = anchor_head(chain, call)
+    chain.extend(3)
+    voted = Checkpoint(chain.store.latest.head.number, chain.store.latest.head.hash)
+    chain.store.write_finality(Finality(voted, (voted,)))
+    assert (named("finalized"), named("safe")) == (voted.number, voted.number)
+    first = chain.draft(anchor=anchor)
+    chain.bitcoin.mine([first])
+    chain.show(first)
+    chain.bury(7)
+    chain.extend()
+    assert [one.place.number for one in peg.anchors.seen(chain.store.latest)] == [number]
+    assert number < voted.number
+    assert (named("finalized"), named("safe")) == (voted.number, voted.number)
+    pool = EvidencePool(chain.params, chain.store, chain.bitcoin)
+    again = AnchorIndex(chain.params, chain.store, chain.bitcoin, pool)
+    assert again.finalized(chain.store.latest) == voted, "after a restart too"
+    # An anchor that passes it counts again, and what it gave is kept when Bitcoin drops it.
+    anchor, later = anchor_head(chain, call)
+    assert later > voted.number
+    second = chain.draft(anchor=anchor)
+    chain.bitcoin.mine([second])
+    chain.show(second)
+    assert (named("finalized"), named("safe")) == (voted.number, later)
+    chain.bury(6)
+    assert (named("finalized"), named("safe")) == (later, later)
+    chain.bitcoin.drop(7)
+    chain.bury(8)
+    assert [one.confirmations for one in peg.anchors.seen(chain.store.latest) if one.place.number == later] == [0]
+    assert (named("finalized"), named("safe")) == (later, later)
+
+
+def test_what_has_left_the_chain_is_not_finalized(chain: PegChain, peg: Peg) -> None:
+    chain.store.write_records({b"Kf": (1).to_bytes(8, "big") + b"\7" * 32})
+    again = AnchorIndex(chain.params, chain.store, chain.bitcoin, peg.evidence)
+    assert again.finalized(chain.store.latest).hash == chain.store.latest.genesis_hash
+    ((_, kept),) = chain.store.load_records(b"Kf")
+    assert kept[8:] == chain.store.latest.genesis_hash
 
 
 def test_an_anchor_of_another_chain_makes_nothing_final(chain: PegChain, call: Call) -> None:
