@@ -6,7 +6,6 @@ kept (record `Kf`): it never goes back.
 """
 
 import threading
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
