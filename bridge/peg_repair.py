@@ -76,19 +76,32 @@ def preview_restore(
         kept = len(state.records)
     if kept is None or not provens:
         raise NoVaultTransaction("orphaned vault transactions", 0, "some, and others in their place")
+    return apply_row(undo(state, kept), provens, rules)
+
+
+def undo(state: PegState, kept: int) -> PegState:
+    """The peg without its records from `kept` on, running, covered or not: payouts queued again, credits standing."""
     gone = state.records[kept:]
     back = sorted((one for record in gone for one in record.paid), key=lambda one: one.number)
     credited = [sweep.outpoint for record in gone for sweep in record.sweeps if sweep.status is SweepStatus.CREDITED]
-    undone = replace(
+    return replace(
         state,
         records=state.records[:kept],
         queue=tuple(sorted((*back, *state.queue), key=lambda one: one.number)),
         undone=tuple(sorted((*credited, *state.undone))),
         frozen=None,
     )
+
+
+def apply_row(state: PegState, provens: Sequence[ProvenTransaction], rules: PegRules) -> PegState:
+    """Vault transactions that follow each other, taken in one after another, covered or not.
+
+    Raises:
+        NoVaultTransaction, VaultSpendRefused: one is not the next, or breaks a rule.
+    """
     for proven in provens:
-        undone = apply_reading(undone, read_vault_transaction(undone, proven, rules), proven.block_hash)
-    return undone
+        state = apply_reading(state, read_vault_transaction(state, proven, rules), proven.block_hash)
+    return state
 
 
 def _is_on_branch(record: VaultRecord, view: BitcoinView, origin: bytes) -> bool:
