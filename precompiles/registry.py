@@ -52,6 +52,8 @@ OPERATOR_RATES: Final[Mapping[str, int]] = {
     "last_row": 8192,
     "argmax": 1024,
     "sample": 10_240,
+    "candidates": 10_240,
+    "draw": 10_240,
     "normalize_pixels": 12_288,
     "patches": 12_288,
     "max_pool": 4096,

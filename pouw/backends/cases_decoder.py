@@ -20,6 +20,8 @@ def cases() -> tuple[Case, ...]:
     steps = [np.zeros(count, dtype=np.int32) for count in (7, 19)]
     ties = np.repeat(wide[:, :6] >> 16, 8, axis=1).astype(np.int32)
     seed = np.array([-5], dtype=np.int32)
+    keys64 = full_range(np.int64, (7, 16), 32)
+    tied = np.repeat(ties[:, ::8].astype(np.int64) << 20, 4, axis=1) + 2**20 - 1 - np.arange(24)
     return (
         ("widen", (x,), (9,)),
         ("rescale_wide", (wide, maximum, row, row[::-1].copy()), (40,)),
@@ -45,4 +47,10 @@ def cases() -> tuple[Case, ...]:
         ("sample", (wide >> 18, seed, steps[1], table), (1 << 16, 40, 60_000)),
         ("sample", (ties, seed, steps[0], table), (1 << 14, 48, 1 << 16)),
         ("sample", (wide, seed, steps[0], table), (1 << 24, 1, 1)),
+        ("candidates", (wide,), (1 << 16, 12, 12)),
+        ("candidates", (wide,), (1 << 24, 13, 9)),
+        ("candidates", (ties,), (1 << 12, 48, 20)),
+        ("draw", (keys64, seed, steps[1], table), (16, 60_000)),
+        ("draw", (keys64 >> 40, seed, steps[0], table), (3, 1 << 16)),
+        ("draw", (tied, seed, steps[1], table), (20, 50_000)),
     )

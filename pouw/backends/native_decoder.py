@@ -1,4 +1,4 @@
-"""Kernels of core/src/pouw/decoder.rs by operator; what only moves rows needs none."""
+"""Kernels of core/src/pouw/decoder.rs and sampling.rs by operator; what only moves rows needs none."""
 
 NATIVE_KERNELS = (
     "widen",
@@ -12,4 +12,6 @@ NATIVE_KERNELS = (
     "gated_product",
     "argmax",
     "sample",
+    "candidates",
+    "draw",
 )

@@ -12,6 +12,7 @@ from pouw.operators.activation import TABLE_SIZE
 from pouw.operators.arithmetic import INT16_MAX, INT32_MAX
 from pouw.operators.linear import QUANTIZE_BITS
 from pouw.operators.norm import L2_INPUT_MAX, NORM_INPUT_MAX, scaled_root
+from pouw.operators.sampling import INDEX_BITS, LAST_INDEX, TEMPERATURE_BITS
 
 torch: Any = import_module("torch")  # an extra: its types are not there where mypy runs
 T = Any
@@ -157,6 +158,16 @@ def l2_normalize(v: T) -> T:
     return clamp16(round_shift(wide * floor_divide(torch.full_like(root, 1 << 46), root), 31))
 
 
+def candidates(logits: T, temperature: int, segment: int, count: int) -> T:
+    """See `pouw.operators.sampling.candidates`; no key is as low as what fills the last segment."""
+    m, n = logits.shape
+    t = round_shift(logits.to(torch.int64) * temperature, TEMPERATURE_BITS)
+    keys = (t << INDEX_BITS) + (LAST_INDEX - torch.arange(n, device=logits.device))  # (m, n)
+    filled = torch.nn.functional.pad(keys, (0, -n % segment), value=-(2**63))
+    found = torch.topk(filled.reshape(m, -1, segment), count, dim=2)  # (m, segments, count), descending
+    return found.values.reshape(m, -1)
+
+
 KERNELS: dict[str, Kernel] = {
     "embedding": embedding,
     "add_positions": add_positions,
@@ -173,6 +184,7 @@ KERNELS: dict[str, Kernel] = {
     "lookup": lookup,
     "mean_pool": mean_pool,
     "l2_normalize": l2_normalize,
+    "candidates": candidates,
 }
 
 

@@ -15,6 +15,7 @@ from pouw.compiler.fp32 import Float, Weights
 from pouw.compiler.llama_folder import LlamaShape, SizeOutOfRange
 from pouw.compiler.llama_fp32 import head_weights, logits_of
 from pouw.compiler.llama_tables import rotation_table, silu_table
+from pouw.compiler.sampling import SAMPLE_MAX, choose_segment
 from pouw.compiler.tables import power_table
 from pouw.execution import Backend, run
 from pouw.hypergraph import (
@@ -44,6 +45,8 @@ GAMMA_BITS = 12
 STREAM_BITS_MAX = 16
 WIDEN_MAX = 9
 TOKENS_MAX = 2**20
+CHOICES = frozenset({"argmax", "sample", "candidates"})
+"""What reads the scores."""
 PRODUCTS = ("qkv", "out", "inner", "outer")
 Q_MAX = {"qkv": 127, "out": 127, "inner": 127, "outer": 63, "head": 127}
 STRENGTHS = {"qkv": 0.5, "out": 0.5, "inner": 0.5, "outer": 0.6, "head": 0.5}
@@ -124,7 +127,7 @@ def build(
     `sizes`: largest S and T; by default half of the model's context each.
 
     Raises:
-        SizeOutOfRange: S + T - 1 positions are more than the model has.
+        SizeOutOfRange: S + T - 1 positions are more than the model has, or top_k is more than can be proven.
     """
     prompt_max, limit_max = sizes or (shape.context // 2, shape.context // 2)
     if prompt_max + limit_max - 1 > shape.context:
@@ -240,7 +243,9 @@ def all_logits(
     inputs = {port.name: np.zeros(1, dtype=np.int32) for port in graph.inputs} | {"ids": ids}
     execution = run(graph, constants, inputs, {"S": len(ids), "T": 1}, backend)
     made: list[Tensor] = []
-    for operator in graph.subgraphs[-1].operators[:-1]:
+    for operator in graph.subgraphs[-1].operators:
+        if operator.rule.name in CHOICES:
+            break
         if operator.rule.name == "last_row":
             made.append(execution.subgraph_outputs[-2][0])
             continue
@@ -345,9 +350,15 @@ def _head(builder: _Builder, sampling: Sampling) -> Subgraph:
     inputs: tuple[str | History, ...] = (f"stream.{shape.layers}",)
     if sampling.multiplier == 0:
         return builder.subgraph("head", inputs, (("token", kind, builder.add("argmax", "head.argmax", logits)),))
-    attributes = (sampling.multiplier, min(sampling.top_k, shape.vocabulary), sampling.top_p)
-    tensors = (logits, SubgraphInput(1), SubgraphInput(2), builder.tables["power"])
-    token = builder.add("sample", "head.sample", *tensors, attributes=attributes)
+    top_k = min(sampling.top_k, shape.vocabulary)
+    others = (SubgraphInput(1), SubgraphInput(2), builder.tables["power"])
+    if shape.vocabulary <= SAMPLE_MAX:
+        attributes: tuple[int, ...] = (sampling.multiplier, top_k, sampling.top_p)
+        token = builder.add("sample", "head.sample", logits, *others, attributes=attributes)
+    else:
+        attributes = (sampling.multiplier, choose_segment(shape.vocabulary, top_k), top_k)
+        keys = builder.add("candidates", "head.candidates", logits, attributes=attributes)
+        token = builder.add("draw", "head.draw", keys, *others, attributes=(top_k, sampling.top_p))
     return builder.subgraph("head", (*inputs, "seed", History("ids")), (("token", kind, token),))
 
 

@@ -1,7 +1,7 @@
 """One element of the decoder's operators. What follows from a shape alone is read as nothing of that tensor.
 
 `argmax` and `sample` need a whole row of scores: for vocabularies beyond 16,000 that is more than a leaf. `argmax` is
-refuted by a witness instead; for `sample` there is none, and a graph that can be registered samples from fewer.
+refuted by a witness instead; for `sample` there is none: `candidates` cuts longer rows into segments, `draw` chooses.
 """
 
 import numpy as np
@@ -106,8 +106,27 @@ def _sample(shapes: Shapes, attributes: Attributes, index: int, read: Read) -> i
     logits, seed = read(0, Window(index * n, n)), read(1, Window(0))
     read(2, _NOTHING)
     table = read(3, Window(0, WEIGHT_TABLE_SIZE))
-    so_far = np.broadcast_to(np.int32(0), max(shapes[2][0] - m + index + 1, 0))  # only its length counts
-    return value_at(sampling.sample(logits[None], seed, so_far, table, *attributes), 0)
+    return sampling.sample_row(logits, int(seed[0]), shapes[2][0] - m + index, table, *attributes)
+
+
+def _candidates(shapes: Shapes, attributes: Attributes, index: int, read: Read) -> int:
+    n = shapes[0][1]
+    temperature, segment, count = attributes
+    row, place = divmod(index, -(-n // segment) * count)
+    number, rank = divmod(place, count)
+    first = number * segment
+    # a short last segment is read with what stands before it: every element reads as much
+    start = min(first, n - segment)
+    entries = read(0, Window(row * n + start, segment))[first - start :]
+    return value_at(sampling.candidates(entries[None], temperature, entries.size, count), 0, rank) - first
+
+
+def _draw(shapes: Shapes, attributes: Attributes, index: int, read: Read) -> int:
+    m, c = shapes[0]
+    keys, seed = read(0, Window(index * c, c)), read(1, Window(0))
+    read(2, _NOTHING)
+    table = read(3, Window(0, WEIGHT_TABLE_SIZE))
+    return sampling.draw_row(keys, int(seed[0]), shapes[2][0] - m + index, table, *attributes)
 
 
 def refutes_argmax(shapes: Shapes, _: Attributes, index: int, claimed: int, witness: int, read: Read) -> bool:
@@ -138,6 +157,8 @@ RULES = (
     ElementRule("last_row", lambda _, __: (1,), _last_row),
     ElementRule("argmax", lambda shapes, _: (shapes[0][1],), _argmax),
     ElementRule("sample", lambda shapes, _: (shapes[0][1], 1, 0, WEIGHT_TABLE_SIZE), _sample),
+    ElementRule("candidates", lambda _, attributes: (attributes[1],), _candidates),
+    ElementRule("draw", lambda shapes, _: (shapes[0][1], 1, 0, WEIGHT_TABLE_SIZE), _draw),
 )
 
 WITNESS_RULES = (WitnessRule("argmax", lambda _, __: (2,), refutes_argmax, lambda right, _: right),)

@@ -5,7 +5,7 @@ from pouw.operators.attention import WEIGHT_TABLE_SIZE
 from pouw.operators.rule import Attributes, OperatorRule, Types
 from pouw.operators.rules_encoder import HEAD_SIZE_MAX, HEADS_MAX, WIDTH_MAX
 from pouw.operators.types import TensorType, Term, check_attribute, check_number, check_tensor, product
-from pouw.trace import INT16, INT32
+from pouw.trace import INT16, INT32, INT64
 
 
 def _widen(tensors: Types, attributes: Attributes) -> TensorType:
@@ -141,9 +141,33 @@ def _sample(tensors: Types, attributes: Attributes) -> TensorType:
     return TensorType(INT32, (logits.shape[0],))
 
 
+def _candidates(tensors: Types, attributes: Attributes) -> TensorType:
+    temperature, segment, count = attributes
+    check_tensor("logits", tensors[0], INT32, (None, None))
+    n = check_number("vocabulary", tensors[0].shape[1], 1, sampling.VOCABULARY_MAX)
+    check_attribute("temperature", temperature, 1, sampling.TEMPERATURE_MAX)
+    check_attribute("segment", segment, 1, n)
+    check_attribute("count", count, 1, n % segment or segment)
+    return TensorType(INT64, (tensors[0].shape[0], -(-n // segment) * count))
+
+
+def _draw(tensors: Types, attributes: Attributes) -> TensorType:
+    keys, seed, so_far, table = tensors
+    top_k, top_p = attributes
+    check_tensor("keys", keys, INT64, (None, None))
+    c = check_number("candidates", keys.shape[1], 1, sampling.VOCABULARY_MAX)
+    check_tensor("seed", seed, INT32, (1,))
+    check_tensor("rows so far", so_far, INT32, (None,))
+    check_tensor("table", table, INT16, (WEIGHT_TABLE_SIZE,))
+    check_attribute("top_k", top_k, 1, c)
+    check_attribute("top_p", top_p, 1, 1 << sampling.SHARE_BITS)
+    return TensorType(INT32, (keys.shape[0],))
+
+
 _HEADS = ("heads", "head_size", "offset")
 _SCORES = ("heads", "kv_heads", "head_size", "shift")
 _SAMPLE = ("temperature", "top_k", "top_p")
+_CANDIDATES = ("temperature", "segment", "count")
 
 RULES = (
     OperatorRule(15, "widen", 1, ("shift",), _widen, decoder.widen),
@@ -159,4 +183,6 @@ RULES = (
     OperatorRule(25, "last_row", 1, (), _last_row, decoder.last_row),
     OperatorRule(26, "argmax", 1, (), _argmax, sampling.argmax),
     OperatorRule(27, "sample", 4, _SAMPLE, _sample, sampling.sample),
+    OperatorRule(28, "candidates", 1, _CANDIDATES, _candidates, sampling.candidates),
+    OperatorRule(29, "draw", 4, ("top_k", "top_p"), _draw, sampling.draw),
 )

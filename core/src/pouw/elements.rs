@@ -13,6 +13,7 @@ mod decoder;
 mod encoder;
 mod graph;
 mod opening;
+mod sampling;
 mod scene;
 mod ticket;
 mod vision;
@@ -310,7 +311,13 @@ pub struct Rule {
 
 impl Rule {
     pub fn of(code: u8) -> Option<&'static Rule> {
-        let families = [encoder::RULES, decoder::RULES, vision::RULES, scene::RULES];
+        let families = [
+            encoder::RULES,
+            decoder::RULES,
+            sampling::RULES,
+            vision::RULES,
+            scene::RULES,
+        ];
         let mut rules = families.into_iter().flatten();
         rules.find(|rule| rule.code == code)
     }

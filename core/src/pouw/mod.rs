@@ -12,6 +12,7 @@ mod noise;
 mod operators;
 mod decoder;
 mod raster;
+mod sampling;
 mod ticket;
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -20,6 +21,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     matmul::register(module)?;
     operators::register(module)?;
     decoder::register(module)?;
+    sampling::register(module)?;
     raster::register(module)?;
     ticket::register(module)?;
     Ok(())
