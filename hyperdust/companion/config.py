@@ -18,7 +18,7 @@ class CompanionConfig:
     graphs: tuple[str, ...] = ("minilm",)
     """Names of the graphs whose jobs it checks."""
     rpc: str = "http://127.0.0.1:8545"
-    """JSON-RPC of a node, for bonding alone."""
+    """JSON-RPC of a node, for bonding, and for votes of validators against themselves."""
     work_grpc: str = "127.0.0.1:8547"
     """The node's work API."""
     backend: str = "native"

@@ -15,6 +15,7 @@ from chain.hashing import keccak256
 from hyperdust.backend_choice import choose_backend
 from hyperdust.bonding import Service, keep_bonding
 from hyperdust.companion.config import ChallengeConfig, CompanionConfig
+from hyperdust.companion.double_votes import Reporter, Rewards, RpcRewards
 from hyperdust.companion.duty import Court, Duty, Note
 from hyperdust.contracts_abi import ADDRESSES, decode_output, encode_call
 from hyperdust.graph import LoadedGraph, load_graph
@@ -51,7 +52,8 @@ def run_companion(config: CompanionConfig, stop: threading.Event | None = None) 
     backend = choose_backend(config.backend)
     client = WorkClient(config.work_grpc, config.address, tuple(graphs), ended, companion=True)
     court = RpcCourt(config.rpc, config.account)
-    duties = Duties(config.account, court, config.data_dir, graphs, backend, client, config.lie)
+    rewards = RpcRewards(config.rpc)
+    duties = Duties(config.account, court, config.data_dir, graphs, backend, client, config.lie, rewards)
     log.info("companion", address=config.account.address, graphs=list(config.graphs), backend=backend.name)
     if config.bond:
         arguments = (config.rpc, config.account, tuple(graphs), Service.COMPANION, ended)
@@ -136,7 +138,9 @@ class Duties:
         backend: Backend,
         client: WorkClient,
         lie: CompanionLie | None = None,
+        rewards: Rewards | None = None,
     ) -> None:
+        self._rewards = rewards
         self._lie = lie
         self._account = account
         self._court = court
@@ -146,6 +150,7 @@ class Duties:
         self._client = client
         self._genesis_hash = b""
         self._duty: Duty | None = None
+        self._reporter: Reporter | None = None
         self._sent: dict[str, str] = {}
 
     def act(self, template: messages.Template) -> bool:
@@ -156,6 +161,8 @@ class Duties:
             letter = duty.outbox.get(f"prove:{check.job}")
             if letter is not None:
                 self._sent[letter.name] = "0x" + keccak256(bytes.fromhex(letter.raw)).hex()
+        if self._reporter is not None:
+            self._reporter.act(template)
         return waits
 
     def note(self, job: int) -> Note | None:
@@ -172,13 +179,17 @@ class Duties:
                 check_devnet(template.chain_id, "--fault-kind")
             self._genesis_hash = bytes(template.genesis_hash)
             name = f"{self._genesis_hash.hex()[:16]}-{self._account.address[2:].lower()}"
+            outbox = Outbox(self._account, self._data_dir / f"{name}-outbox.json")
+            if self._rewards is not None:
+                address, path = bytes.fromhex(self._account.address[2:]), self._data_dir / f"{name}-reports.json"
+                self._reporter = Reporter(address, outbox, path, self._rewards)
             self._duty = Duty(
                 account=self._account,
                 graphs=self._graphs,
                 backend=self._backend,
                 client=self._client,
                 journal=Journal(self._data_dir / f"{name}.json", Note),
-                outbox=Outbox(self._account, self._data_dir / f"{name}-outbox.json"),
+                outbox=outbox,
                 court=self._court,
                 lie=self._lie,
             )

@@ -6,12 +6,18 @@ One devnet for all: the tests build on each other, in this order.
 import os
 import signal
 import subprocess
+import threading
 
 import httpx
 import pytest
 
 from chain.errors import HyperdustError
+from consensus.finality import Checkpoint, Vote, sign_vote
+from hyperdust.contracts_abi import ADDRESSES, decode_event, decode_output, encode_call, event_topic
+from hyperdust.proto import work_pb2 as messages
 from hyperdust.rpc_client import RpcClient
+from hyperdust.wallet import role_key
+from hyperdust.work_client import WorkClient
 from tests.functional.devnet_lifecycle import devnet, read, stop, wait_for
 from tests.functional.ports import free_port_block
 
@@ -123,11 +129,71 @@ def test_killed_miners_vote_again_and_never_against_themselves(network):
     assert network.call("hyperdust_finality")["equivocations"] == []
 
 
+def hand_in(network, key, link):
+    """Sign a vote and give it to the node, as any gossip may; the rule that it breaks."""
+    client = WorkClient(read(network.ready)["work_grpc"], bytes.fromhex(key.address[2:]), (), threading.Event())
+    source, target = link.source, link.target
+    named = messages.Link(
+        source=source.hash, source_number=source.number, target=target.hash, target_number=target.number
+    )
+    signature = sign_vote(link, read(network.ready)["chain_id"], bytes(key.key))
+    try:
+        return client.submit_vote(messages.Vote(link=named, signature=signature)).rule
+    finally:
+        client.close()
+
+
+def events(network, contract, name):
+    wanted = {"fromBlock": "0x1", "address": "0x" + ADDRESSES[contract].hex()}
+    logs = network.call("eth_getLogs", wanted | {"topics": ["0x" + event_topic(contract, name).hex()]}) or []
+    return [
+        decode_event(
+            contract, name, [bytes.fromhex(topic[2:]) for topic in log["topics"]], bytes.fromhex(log["data"][2:])
+        )
+        for log in logs
+    ]
+
+
+def view(network, contract, function, *args):
+    with RpcClient(network.url) as client:
+        return decode_output(
+            contract, function, client.view(ADDRESSES[contract], encode_call(contract, function, *args))
+        )
+
+
+def test_a_validator_that_votes_against_itself_loses_what_is_locked_and_its_reporter_gets_half(network):
+    liar, honest, reporter = (role_key(index).address.lower() for index in (1, 0, 10))
+
+    def votes():
+        return [vote for vote in (network.call("hyperdust_finality") or {}).get("votes", ()) if vote["voter"] == liar]
+
+    held = wait_for("a vote of the liar", votes)[-1]
+    ends = (held["source"], held["target"])
+    source, target = (Checkpoint(end["block"], bytes.fromhex(end["hash"][2:])) for end in ends)
+    assert hand_in(network, role_key(1), Vote(source, Checkpoint(target.number, b"\x66" * 32))) == "UnknownCheckpoint"
+    (shown,) = network.call("hyperdust_finality")["equivocations"]
+    assert shown["voter"] == liar
+
+    (found,) = wait_for("the report", lambda: events(network, "Court", "Equivocated"))
+    taken = events(network, "Dust", "Forfeited")
+    assert (found["coinbase"].lower(), found["reporter"].lower()) == (liar, reporter)
+    assert found["amount"] == sum(event["amount"] for event in taken) > 0
+    for event in taken:
+        miner, minted, _, _, claimed = view(network, "Dust", "reward_of", event["number"])
+        assert (miner.lower(), minted, claimed) == (liar, event["amount"], True)
+        assert network.call("eth_getBlockByNumber", hex(event["number"]), False)["miner"] == liar
+    assert view(network, "Dust", "balanceOf", reporter) == (found["amount"] // 2,)
+    burned = [event for event in events(network, "Dust", "Transfer") if event["receiver"] == "0x" + "00" * 20]
+    assert [event["value"] for event in burned] == [found["amount"] - found["amount"] // 2]
+    assert honest not in {event["coinbase"].lower() for event in taken}
+
+
 def test_a_restarted_devnet_keeps_finality(network):
     before = network.final
     stop(network.process)
     with devnet(network.folder, network.port, *OPTIONS) as (process, _):
         assert network.final >= before
-        network.moves()
-        assert network.call("hyperdust_finality")["equivocations"] == []
+        network.moves()  # the liar mines again, and is not reported again: neither node nor companion forgot
+        assert len(network.call("hyperdust_finality")["equivocations"]) == 1
+        assert len(events(network, "Court", "Equivocated")) == 1
         stop(process)
