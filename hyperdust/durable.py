@@ -1,21 +1,50 @@
-"""Files that a power cut leaves old or new, never in between: journals, outboxes, what protects a key."""
+"""Files that a power cut leaves old or new, never in between: journals, outboxes, keys and what protects them."""
 
 import os
 from pathlib import Path
+from typing import Final
+
+PRIVATE: Final = 0o600
+"""A file that its owner alone may read."""
+_USUAL: Final = 0o666  # less the umask, as `open` does
 
 
-def replace_durably(path: Path, text: str) -> None:
-    """Replace a file; returns once the new one is on disk, under its name.
+def replace_durably(path: Path, text: str, mode: int = _USUAL) -> None:
+    """Replace a file; returns once the new one is on disk, under its name. Processes that do so at once end with one.
 
     Raises:
         OSError: the disk does not take it; the old file is as it was.
     """
-    fresh = path.with_suffix(".new")
-    with fresh.open("w", encoding="utf-8") as file:
+    fresh = path.with_suffix(f".{os.getpid()}.new")
+    fresh.unlink(missing_ok=True)  # of a process that had this number and was killed, perhaps with another mode
+    try:
+        _write(fresh, text, mode)
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
+    _sync_folder(path)
+
+
+def create_durably(path: Path, text: str, mode: int = _USUAL) -> None:
+    """Write a file that is not there yet; returns once it is on disk, under its name.
+
+    Raises:
+        FileExistsError: it is there; nothing is changed.
+        OSError: the disk does not take it.
+    """
+    _write(path, text, mode)
+    _sync_folder(path)
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    fresh.replace(path)
+
+
+def _sync_folder(path: Path) -> None:
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)  # the name as well: a power cut must not bring the old file back

@@ -1,8 +1,6 @@
 """Keys and coins of a person: keystore files (version 3), the devnet's well-known keys, sending, balances."""
 
 import json
-import os
-import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -15,6 +13,7 @@ from eth_account.signers.local import LocalAccount
 from chain.errors import HyperdustError
 from chain.params import DEVNET_CHAIN_IDS
 from hyperdust.contracts_abi import ADDRESSES, decode_output, encode_call
+from hyperdust.durable import PRIVATE, create_durably
 from hyperdust.paths import keystore_dir
 from hyperdust.rpc_client import RpcClient
 
@@ -97,15 +96,11 @@ def new_keystore(password: str, path: Path | None = None) -> tuple[str, Path]:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     encrypted = json.dumps(account.encrypt(password))
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, stat.S_IRUSR | stat.S_IWUSR)
+        create_durably(path, encrypted, PRIVATE)
     except FileExistsError as error:
         raise WalletError(
             f"{path} is there already, and a key is never overwritten; choose another --keystore"
         ) from error
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(encrypted)
-        file.flush()
-        os.fsync(file.fileno())
     return account.address, path
 
 

@@ -4,9 +4,7 @@ One JSON file a deposit address, readable by its owner alone, written before the
 """
 
 import json
-import os
 import secrets
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +16,7 @@ from bridge.rules import PegRules
 from bridge.scripts import Binding, Custody, address_of, deposit_output
 from bridge.taproot import Leaf
 from hyperdust.bridging.errors import BridgeRefused, KeyRefused, NotOurs
+from hyperdust.durable import PRIVATE, replace_durably
 
 _VERSION: Final = 1
 _ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -138,18 +137,7 @@ def save(kept: Kept, folder: Path) -> Path:
     """Write a deposit file, or replace it by one that knows more payments, so that a power cut leaves one of both."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / f"deposit-{kept.bitcoin_address}.json"
-    part = path.with_suffix(f".{os.getpid()}.part")
-    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(json.dumps(kept.as_json(), indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    directory = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    replace_durably(path, json.dumps(kept.as_json(), indent=2) + "\n", PRIVATE)
     return path
 
 

@@ -1,0 +1,52 @@
+"""Files are replaced whole, with the mode asked for, and leave nothing else behind."""
+
+import os
+import stat
+
+import pytest
+
+from hyperdust.durable import PRIVATE, create_durably, replace_durably
+
+
+def mode_of(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_file_is_replaced_whole_and_alone(tmp_path):
+    path = tmp_path / "notes.json"
+    for text in ("long before", "é"):
+        replace_durably(path, text)
+        assert path.read_text(encoding="utf-8") == text
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_private_file_is_private_from_the_first_byte_whatever_was_left(tmp_path, monkeypatch):
+    path = tmp_path / "key.json"
+    left = tmp_path / f"key.{os.getpid()}.new"
+    left.write_text("left by a process of this number")
+    left.chmod(0o666)
+    seen = []
+    monkeypatch.setattr(os, "fsync", lambda handle: seen.append(stat.S_IMODE(os.fstat(handle).st_mode)))
+    replace_durably(path, "secret", PRIVATE)
+    assert seen[0] == mode_of(path) == PRIVATE
+
+
+def test_the_old_file_stays_where_the_disk_takes_no_new_one(tmp_path, monkeypatch):
+    path = tmp_path / "notes.json"
+    replace_durably(path, "old")
+
+    def full(_handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        replace_durably(path, "new")
+    assert (path.read_text(), list(tmp_path.iterdir())) == ("old", [path])
+
+
+def test_what_is_there_is_not_created_again(tmp_path):
+    path = tmp_path / "key.json"
+    create_durably(path, "first", PRIVATE)
+    with pytest.raises(FileExistsError):
+        create_durably(path, "second", PRIVATE)
+    assert (path.read_text(), mode_of(path)) == ("first", PRIVATE)
