@@ -1,11 +1,10 @@
-"""What changes the peg: vault transactions, credits, withdrawals, burns, signer sets, reorganisations of Bitcoin.
+"""What changes the peg: vault transactions, credits, withdrawals, burns. Signer sets: `custody`; repair: `peg_repair`.
 
 Each function takes a state and gives the next one, or raises and changes nothing. In every state that they give,
 `supply <= vault + genesis supply` and more: the vault covers all that is owed (`PegState.owed_sats`).
 """
 
 from dataclasses import replace
-from typing import Final
 
 from bridge.deposits import Claim, Credit, ProvenTransaction, Spent, check_claim
 from bridge.peg_errors import (
@@ -13,7 +12,6 @@ from bridge.peg_errors import (
     BurnTooLarge,
     NotMadeGood,
     NotRefundable,
-    RotationRefused,
     SurplusTooSmall,
     UnknownSweep,
     UnknownWithdrawal,
@@ -31,12 +29,10 @@ from bridge.peg_state import (
     credit_of,
 )
 from bridge.rules import WEI_PER_SAT, PegRules
-from bridge.scripts import Custody, SignerSet, check_payout_script
+from bridge.scripts import Custody, check_payout_script
 from bridge.transactions import MAX_SATS, Output
 from bridge.vault_reading import VaultReading, read_vault_transaction
 from chain.hashing import keccak256
-
-_KEYS_CHANGED_AT_ONCE: Final = 1
 
 
 def make_genesis(custody: Custody, genesis_supply_wei: int) -> PegState:
@@ -225,31 +221,6 @@ def compute_peg_out_root(state: PegState) -> bytes:
     return keccak256(b"".join(keccak256(leaf) for leaf in leaves))
 
 
-# --- signers
-
-
-def announce_custody(state: PegState, custody: Custody, height: int, rules: PegRules) -> PegState:
-    """Announce the next signer set at a Bitcoin height; it may hold the vault once the notice is over.
-
-    That k of the present signers want it is for the caller to check.
-
-    Raises:
-        RotationRefused: another is announced already, or more than one key changes.
-        SignerSetInvalid: it can hold nothing.
-    """
-    custody.signers.check()
-    custody.council.check()
-    present = state.custodies[-1]
-    if state.custody.epoch != present.epoch:
-        raise RotationRefused("announced epoch", present.epoch, f"{state.custody.epoch}: one at a time")
-    if custody.epoch != present.epoch + 1:
-        raise RotationRefused("epoch", custody.epoch, present.epoch + 1)
-    _check_change("signers", present.signers, custody.signers)
-    _check_change("council", present.council, custody.council)
-    starting = replace(custody, starts_at=height + rules.notice_blocks)
-    return replace(state, custodies=(*state.custodies, starting))
-
-
 # --- parts
 
 
@@ -274,16 +245,6 @@ def check_covered(state: PegState) -> PegState:
     if state.surplus_sats < 0:
         raise NotMadeGood(state.vault_sats + state.genesis_sats, state.owed_sats)
     return state
-
-
-def _check_change(who: str, before: SignerSet, after: SignerSet) -> None:
-    """One key joins, leaves, or takes another's place; the threshold moves by one at most."""
-    gone = sum(key not in after.keys for key in before.keys)
-    new = sum(key not in before.keys for key in after.keys)
-    if max(gone, new) > _KEYS_CHANGED_AT_ONCE:
-        raise RotationRefused(f"{who}: keys changed", max(gone, new), f"at most {_KEYS_CHANGED_AT_ONCE}")
-    if abs(after.threshold - before.threshold) > _KEYS_CHANGED_AT_ONCE:
-        raise RotationRefused(f"{who}: threshold", after.threshold, f"{before.threshold}, or one more or less")
 
 
 def _is_due(sweep: Sweep, record: VaultRecord, origin_height: int, rules: PegRules) -> bool:

@@ -19,7 +19,7 @@ from bridge.peg_state import (
 from bridge.scripts import ADDRESS_BYTES, Custody, SignerSet
 from bridge.transactions import Reader
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _T = TypeVar("_T")
 
 
@@ -88,7 +88,8 @@ def _signers(signers: SignerSet) -> bytes:
 
 def _custody(custody: Custody) -> bytes:
     signers = _signers(custody.signers) + _signers(custody.council)
-    return _number(custody.epoch, 3) + signers + _number(custody.starts_at, 4)
+    named = _number(custody.starts_at, 4) + _number(custody.named_by, 3) + _bytes(custody.rescues)
+    return _number(custody.epoch, 3) + signers + named
 
 
 def _coin(coin: VaultCoin) -> bytes:
@@ -139,7 +140,8 @@ def _read_signers(reader: Reader) -> SignerSet:
 
 
 def _read_custody(reader: Reader) -> Custody:
-    return Custody(reader.number(3), _read_signers(reader), _read_signers(reader), reader.number(4))
+    epoch, signers, council = reader.number(3), _read_signers(reader), _read_signers(reader)
+    return Custody(epoch, signers, council, reader.number(4), reader.number(3), _read_bytes(reader))
 
 
 def _read_coin(reader: Reader) -> VaultCoin:

@@ -126,6 +126,21 @@ class RotationRefused(Mismatch):
     """A signer set that may not follow the present one; `what` says the rule."""
 
 
+class AnnouncementMalformed(Malformed):
+    """Bytes that are no announcement of a custody in its one encoding."""
+
+
+class AnnouncementExpired(OutOfRange):
+    """Handed in after the Bitcoin height until which its signers wanted it."""
+
+
+class VaultNotStill(NotYet):
+    """The council speaks before the vault has lain still for long enough."""
+
+    def __init__(self, got: int, expected: int) -> None:
+        super().__init__(f"VaultNotStill: blocks that the vault has lain still: got {got}, expected {expected}")
+
+
 class NothingToDo(NotYet):
     """A round with nothing in it that can be paid for."""
 

@@ -175,14 +175,34 @@ class PegState:
         """Who holds the vault now; before there is one: the first that could."""
         return self.custodies[0 if self.vault is None else self.vault.epoch]
 
+    @property
+    def announced(self) -> tuple[Custody, ...]:
+        """Those whom the present signers have named: the last one counts, the others were replaced by it."""
+        present = self.custody.epoch
+        return tuple(one for one in self.custodies[present + 1 :] if one.named_by == present and not one.rescues)
+
+    @property
+    def rescuers(self) -> tuple[Custody, ...]:
+        """Those whom the council has named for the vault output of now, which had lain still."""
+        return tuple(one for one in self.custodies if self.vault is not None and one.rescues == self.vault.txid)
+
     def may_hold(self, height: int) -> tuple[Custody, ...]:
-        """Who may hold a vault output that is mined at a Bitcoin height."""
-        present, *later = self.custodies[self.custody.epoch :]
-        return (present, *(one for one in later if height >= one.starts_at))
+        """Who may hold a vault output that the signers spend to and that is mined at a Bitcoin height.
+
+        One that was replaced may, too, once its own notice is over: what was signed before must not freeze the peg.
+        """
+        return (self.custody, *(one for one in self.announced if height >= one.starts_at))
 
     def custody_at(self, height: int, rules: PegRules) -> Custody:
         """Who shall hold a vault output that is signed for at a Bitcoin height."""
-        return self.may_hold(height - rules.takeover_margin_blocks)[-1]
+        last = (self.custody, *self.announced)[-1]
+        return last if height >= last.starts_at + rules.takeover_margin_blocks else self.custody
+
+    def answering(self) -> tuple[Custody, ...]:
+        """Whose signers are asked: who holds the vault, who is announced, who held it as far back as records reach."""
+        coins = [*([self.base] if self.base else []), *(record.coin for record in self.records)]
+        epochs = {coin.epoch for coin in coins} | {one.epoch for one in (self.custody, *self.announced[-1:])}
+        return tuple(self.custodies[epoch] for epoch in sorted(epochs))
 
     def check_running(self) -> None:
         """Check that the peg is not frozen.
@@ -208,6 +228,12 @@ class PegState:
     def is_refresh_due(self, height: int, rules: PegRules) -> bool:
         """Whether the vault has lain still for half of what the council waits: move it, and raise an alarm."""
         return self.vault is not None and height - self.vault.height >= rules.emergency_blocks // 2
+
+    def is_takeover_due(self, height: int, rules: PegRules) -> bool:
+        """Whether the vault waits for the handing over to others, or to other conditions."""
+        following = self.custody_at(height, rules)
+        present = (self.custody.signers, self.custody.council)
+        return self.vault is not None and (following.signers, following.council) != present
 
 
 def credit_of(sweep: Sweep, depth: int) -> Credit:

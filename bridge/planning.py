@@ -6,6 +6,7 @@ from typing import Final
 
 from bridge.anchors import Anchor
 from bridge.deposits import Claim, Outpoint, check_claim
+from bridge.peg_errors import NothingToDo
 from bridge.peg_state import PegState, Withdrawal
 from bridge.rounds import Bill, Deposit, Gift, Round, check_not_empty, compute_bill, cost_of, prepare, surplus_of
 from bridge.rules import PegRules
@@ -51,11 +52,15 @@ def plan_round(
     planned = Round(rate, path, height, chosen, payouts, anchor, given)
     prepared = {one.outpoint: prepare(state, one, rules) for one in planned.deposits}
     while True:
-        check_not_empty(state, planned)
-        fitting = _keep_what_fits(state, planned, compute_bill(state, planned, prepared, rules), rules)
+        check_not_empty(state, planned, rules)
+        bill = compute_bill(state, planned, prepared, rules)
+        fitting = _keep_what_fits(state, planned, bill, rules)
         if fitting == planned:
-            return planned
+            break
         planned = fitting
+    if bill.surplus > (there := surplus_of(state, planned)):  # nothing but the vault's own move is left
+        raise NothingToDo(f"moving the vault costs {bill.surplus} sats, and the surplus has {there}")
+    return planned
 
 
 def _keep_what_fits(state: PegState, planned: Round, bill: Bill, rules: PegRules) -> Round:

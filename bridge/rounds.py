@@ -168,13 +168,15 @@ def surplus_of(state: PegState, planned: Round) -> int:
     return max(0, state.surplus_sats) + sum(one.sats for one in planned.gifts)
 
 
-def check_not_empty(state: PegState, planned: Round) -> None:
-    """Check that there is something to do, and a vault to do it from.
+def check_not_empty(state: PegState, planned: Round, rules: PegRules) -> None:
+    """Check that there is something to do, and a vault to do it from; to move the vault in time is something.
 
     Raises:
         NothingToDo: there is not.
     """
-    if not (planned.deposits or (state.vault and (planned.payouts or planned.anchor or planned.gifts))):
+    if planned.deposits or (state.vault and (planned.payouts or planned.anchor or planned.gifts)):
+        return
+    if not (state.is_refresh_due(planned.height, rules) or state.is_takeover_due(planned.height, rules)):
         raise NothingToDo(
             "no deposit, no payout, no gift and no anchor that can be paid for, or no vault to do it from"
         )

@@ -11,6 +11,8 @@ WEI_PER_SAT: Final = 10**10  # 10^18 wei a bitcoin
 class PegRules:
     """Constants of one network."""
 
+    chain_id: int = 0
+    """EIP-155 of the L2: signatures of announcements are bound to it."""
     origin_depth: int = 6
     """Blocks on top of an origin: how deep the block of the origin itself counts."""
     credit_depths: tuple[tuple[int, int], ...] = ((10 * SATS_PER_BTC, 12), (100 * SATS_PER_BTC, 100))

@@ -69,6 +69,10 @@ class Custody:
     """Of the emergency leaf; its group key is not used."""
     starts_at: int = 0
     """Bitcoin height from which it may hold the vault: the end of its notice."""
+    named_by: int = 0
+    """Epoch of the custody that held the vault when this one was announced: it follows that one alone."""
+    rescues: bytes = b""
+    """Named by the council: id of the vault transaction whose output 0 it may take over by their leaf; empty: not."""
 
     @property
     def internal_key(self) -> bytes:

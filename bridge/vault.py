@@ -76,7 +76,7 @@ def build_draft(state: PegState, planned: Round, rules: PegRules) -> Draft:
         UnknownWithdrawal, AnchorMismatch, and the rules of `check_claim`: it names what the state does not.
     """
     state.check_running()
-    check_not_empty(state, planned)
+    check_not_empty(state, planned, rules)
     _check_named(state, planned, rules)
     bill = compute_bill(state, planned, {one.outpoint: prepare(state, one, rules) for one in planned.deposits}, rules)
     check_bill(state, planned, bill, rules)

@@ -8,11 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bridge.anchors import Anchor, find_anchor
-from bridge.deposits import Claim, Outpoint, ProvenTransaction, Spent, check_claim, read_charge, spent_by_outpoint
+from bridge.deposits import (
+    CHARGE_FLAG,
+    Claim,
+    Outpoint,
+    ProvenTransaction,
+    Spent,
+    check_claim,
+    read_charge,
+    spent_by_outpoint,
+)
 from bridge.peg_errors import AnchorMalformed, NoVaultTransaction, VaultSpendRefused
 from bridge.peg_state import NOBODY, PegState, Sweep, SweepStatus, VaultCoin, Withdrawal
 from bridge.rules import PegRules
-from bridge.scripts import vault_output
+from bridge.scripts import Custody, vault_output
 from bridge.transactions import Output, Transaction
 
 
@@ -58,15 +67,18 @@ def _read(state: PegState, proven: ProvenTransaction, rules: PegRules) -> VaultR
         raise NoVaultTransaction("first", vault is not None, vault is None)
     if vault is not None and Outpoint(vault.txid, 0) != places[0]:
         raise VaultSpendRefused("inputs", "the vault is not input 0")
+    if vault is not None and not transaction.inputs[0].sequence & CHARGE_FLAG:
+        return _read_rescue(state, vault, proven, rules)
     claims = {claim.outpoint: claim for claim in proven.claims}
     if vault is None:
         _check_first(claims, places)
-    epoch = _read_epoch(state, transaction, proven.height, rules)
+    holders = _read_holders(state.may_hold(proven.height), transaction, rules)
     try:
         charge = read_charge(transaction)
     except NoVaultTransaction as error:
         raise VaultSpendRefused("sequence", str(error)) from error
-    anchor = _read_anchor(transaction, epoch, 0 if vault is None else vault.anchor_height)
+    anchor = _read_anchor(transaction, holders, 0 if vault is None else vault.anchor_height)
+    epoch = holders[-1].epoch if anchor is None else anchor.epoch
     paid = _read_payouts(state.queue if vault else (), transaction.outputs[1 if anchor is None else 2 :])
     ours = [vault_output(custody, rules).script for custody in state.custodies]
     sweeps, given = [], 0
@@ -95,23 +107,35 @@ def _check_first(claims: dict[Outpoint, Claim], places: list[Outpoint]) -> None:
             raise NoVaultTransaction("input", str(place), "a deposit that its claim shows")
 
 
-def _read_epoch(state: PegState, transaction: Transaction, height: int, rules: PegRules) -> int:
-    allowed = state.may_hold(height)
+def _read_rescue(state: PegState, vault: VaultCoin, proven: ProvenTransaction, rules: PegRules) -> VaultReading:
+    """The council's spend: all of the vault to those whom it has named for it; only the fee is lost."""
+    transaction = proven.transaction
+    if len(transaction.inputs) != 1 or len(transaction.outputs) != 1:
+        shape = f"{len(transaction.inputs)} inputs, {len(transaction.outputs)} outputs"
+        raise VaultSpendRefused("sequence", f"no charge, and {shape}: the council's spend has one of each")
+    epoch = _read_holders(state.rescuers, transaction, rules)[-1].epoch
+    (left,) = transaction.outputs
+    coin = VaultCoin(proven.txid, left.sats, proven.height, epoch, vault.anchor_id, vault.anchor_height)
+    return VaultReading(coin, 0, (), 0, (), None, vault.sats - left.sats)
+
+
+def _read_holders(allowed: tuple[Custody, ...], transaction: Transaction, rules: PegRules) -> tuple[Custody, ...]:
+    """Whose vault output 0 is: an announcement that takes another back has the script of the present signers."""
     script = transaction.outputs[0].script
-    for custody in allowed:
-        if script == vault_output(custody, rules).script:
-            return custody.epoch
-    epochs = " or ".join(str(custody.epoch) for custody in allowed)
+    if found := tuple(custody for custody in allowed if script == vault_output(custody, rules).script):
+        return found
+    epochs = " or ".join(str(custody.epoch) for custody in allowed) or "nobody: the council has named none"
     raise VaultSpendRefused("output 0", f"script {script.hex()} is not the vault's of epoch {epochs}")
 
 
-def _read_anchor(transaction: Transaction, epoch: int, height: int) -> Anchor | None:
+def _read_anchor(transaction: Transaction, holders: tuple[Custody, ...], height: int) -> Anchor | None:
     try:
         anchor = find_anchor(transaction)
     except AnchorMalformed as error:
         raise VaultSpendRefused("anchor", str(error)) from error
-    if anchor is not None and (anchor.epoch != epoch or anchor.height < height):
-        raise VaultSpendRefused("anchor", f"epoch {anchor.epoch}, height {anchor.height}: not {epoch}, from {height}")
+    epochs = [custody.epoch for custody in holders]
+    if anchor is not None and (anchor.epoch not in epochs or anchor.height < height):
+        raise VaultSpendRefused("anchor", f"epoch {anchor.epoch}, height {anchor.height}: not {epochs}, from {height}")
     return anchor
 
 

@@ -1,12 +1,14 @@
 """Evidence in a block's body: its items, and what they do to the peg, one after another.
 
 Item: kind 1 ‖ rest. Kind 1: a vault transaction (`bridge.deposits.Evidence`). Kind 2: a claim of a swept output: txid
-32 ‖ index u32 ‖ binding 63, little-endian. What an item means follows from the peg before it, so no item says it.
+32 ‖ index u32 ‖ binding 63, little-endian. Kind 3: a custody that is announced (`bridge.custody.Announcement`). What
+an item means follows from the peg before it, so no item says it.
 """
 
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
+from bridge.custody import Announcement, apply_announcement
 from bridge.deposits import Claim, Evidence, Outpoint, check_evidence, encode_binding, read_binding
 from bridge.errors import TransactionMalformed
 from bridge.peg import apply_vault_transaction, claim_sweep
@@ -21,14 +23,17 @@ from consensus.errors import EvidenceRefused
 
 VAULT_TRANSACTION: Final = 1
 CLAIM: Final = 2
+ANNOUNCEMENT: Final = 3
 
-Item: TypeAlias = Evidence | Claim
+Item: TypeAlias = Evidence | Claim | Announcement
 
 
 def encode_evidence_item(item: Item) -> bytes:
     """Canonical bytes."""
     if isinstance(item, Evidence):
         return bytes([VAULT_TRANSACTION]) + item.encode()
+    if isinstance(item, Announcement):
+        return bytes([ANNOUNCEMENT]) + item.encode()
     outpoint = item.outpoint.txid + item.outpoint.index.to_bytes(4, "little")
     return bytes([CLAIM]) + outpoint + encode_binding(item.binding)
 
@@ -37,10 +42,12 @@ def decode_evidence_item(raw: bytes, rules: PegRules) -> Item:
     """Read exactly one.
 
     Raises:
-        EvidenceMalformed, EvidenceTooLarge, ProofMalformed: none, or not in its one encoding.
+        EvidenceMalformed, EvidenceTooLarge, ProofMalformed, AnnouncementMalformed: none, or not in its one encoding.
     """
     if raw[:1] == bytes([VAULT_TRANSACTION]):
         return Evidence.decode(raw[1:], rules)
+    if raw[:1] == bytes([ANNOUNCEMENT]):
+        return Announcement.decode(raw[1:])
     if raw[:1] != bytes([CLAIM]):
         raise EvidenceMalformed("evidence", f"kind {raw[:1].hex() or 'missing'}")
     reader = Reader(raw[1:])
@@ -83,6 +90,8 @@ def _apply(
     item = decode_evidence_item(raws[0], rules)
     if isinstance(item, Claim):
         return claim_sweep(state, item, rules), 1
+    if isinstance(item, Announcement):
+        return apply_announcement(state, item, view.height_of(origin), rules), 1
     proven = check_evidence(item, view, origin, rules)
     if state.frozen is None:
         return apply_vault_transaction(state, proven, rules), 1
@@ -91,5 +100,5 @@ def _apply(
     items = [decode_evidence_item(raw, rules) for raw in raws]
     chained = [check_evidence(one, view, origin, rules) for one in items if isinstance(one, Evidence)]
     if len(chained) < len(items):
-        raise EvidenceMalformed("evidence", "a claim among vault transactions that repair the peg")
+        raise EvidenceMalformed("evidence", "something else among vault transactions that repair the peg")
     return restore(state, chained, view, origin, rules), len(raws)

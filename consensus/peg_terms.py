@@ -15,6 +15,7 @@ def rules_of(params: ChainParams) -> PegRules:
     """The peg's constants on a network that has one."""
     peg = _peg(params)
     return PegRules(
+        chain_id=params.chain_id,
         origin_depth=params.origin_depth_blocks,
         credit_depths=peg.credit_depths,
         refund_depth=peg.refund_depth_blocks,

@@ -1,4 +1,4 @@
-"""Evidence that waits for a block: what anyone has shown of vault transactions and of whose deposits they swept.
+"""Evidence that waits for a block: vault transactions that anyone has shown, whose deposits they swept, announcements.
 
 Node data, kept over restarts (records `Ke` and an id). Taken in is what Bitcoin's best chain holds already, however
 shallow, and what continues the list of vault transactions; a block carries it once the origin lies above it.
@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from bridge.custody import Announcement, apply_announcement
 from bridge.deposits import Claim, Evidence, Outpoint, ProvenTransaction, check_evidence, check_on_branch
 from bridge.errors import HeaderUnknown
 from bridge.peg_errors import NoVaultTransaction, SweepNotOnBranch, UnknownSweep
@@ -48,7 +49,7 @@ class Pooled:
     raw: bytes
     item: Item
     txid: bytes
-    """Of the vault transaction; empty for a claim."""
+    """Of the vault transaction; empty for every other item."""
 
 
 class EvidencePool:
@@ -111,7 +112,7 @@ class EvidencePool:
         self._version += 1
 
     def choose(self, parent: PegParent, origin: bytes) -> tuple[bytes, ...]:
-        """As `EvidenceSource`: vault transactions in their order, then claims; what repairs a frozen peg as a whole."""
+        """As `EvidenceSource`: announcements, vault transactions in order, claims; a frozen peg's repair as a whole."""
         key = (parent.header.hash, origin, self._version)
         known = self._chosen
         if known is None or known[0] != key:
@@ -128,7 +129,8 @@ class EvidencePool:
             return ()
         transactions = order_chain([one for one in waiting if isinstance(one.item, Evidence)])
         claims = [one for one in waiting if isinstance(one.item, Claim)]
-        state, chosen = self._extend(start, [*transactions, *claims], origin)
+        announced = order_announcements(waiting)  # before what the council spends, and again after what hands over
+        state, chosen = self._extend(start, [*announced, *transactions, *claims, *announced], origin)
         if state.frozen is not None:
             chosen += self._find_repair(state, [one for one in transactions if one not in chosen], origin)
         return tuple(one.raw for one in chosen)
@@ -173,7 +175,7 @@ class EvidencePool:
         return True
 
     def _lies_below(self, item: Item, origin: bytes) -> bool:
-        if isinstance(item, Claim):
+        if not isinstance(item, Evidence):
             return True
         try:
             check_on_branch(item.block_hash, self._bitcoin, origin)
@@ -185,6 +187,9 @@ class EvidencePool:
         if isinstance(item, Claim):
             if item.outpoint not in _unclaimed(state):
                 raise UnknownSweep("outpoint", str(item.outpoint), "one that a vault transaction took in unclaimed")
+            return
+        if isinstance(item, Announcement):
+            apply_announcement(state, item, max(0, self._bitcoin.height - self._rules.origin_depth), self._rules)
             return
         tip = self._bitcoin.hash_at(self._bitcoin.height)
         self._check_continues(state, check_evidence(item, self._bitcoin, tip, self._rules))
@@ -210,7 +215,13 @@ class EvidencePool:
             if len(self._items) < MAX_ITEMS and held + size <= MAX_BYTES:
                 return
             item = one.item
-            if item.outpoint not in waiting if isinstance(item, Claim) else (one.txid, item.block_hash) in applied:
+            if isinstance(item, Evidence):
+                is_done = (one.txid, item.block_hash) in applied
+            elif isinstance(item, Claim):
+                is_done = item.outpoint not in waiting
+            else:
+                is_done = item.epoch < len(state.custodies)
+            if is_done:
                 del self._items[one.id]
                 held -= len(one.raw)
                 self._store.write_records({_RECORD + one.id: None})
@@ -227,6 +238,12 @@ def order_chain(pooled: Iterable[Pooled]) -> list[Pooled]:
         placed += ready
         left = [one for one in left if one not in ready]
     return placed
+
+
+def order_announcements(pooled: Iterable[Pooled]) -> list[Pooled]:
+    """By epoch: each takes the next free one."""
+    found = [(one.item.epoch, one.id, one) for one in pooled if isinstance(one.item, Announcement)]
+    return [one for _, _, one in sorted(found, key=lambda entry: entry[:2])]
 
 
 def _parent(one: Pooled) -> bytes:

@@ -62,6 +62,7 @@ def load_network(source: str) -> Network:
         if peg is None:
             raise SourceFault(f"{path}: this network has no peg yet, so there is nothing to sign")
         rules = PegRules(
+            chain_id=int(table["chain_id"]),
             origin_depth=int(table["origin_depth_blocks"]),
             credit_depths=tuple((int(sats), int(depth)) for sats, depth in peg["credit_depths"]),
             refund_depth=int(peg["refund_depth_blocks"]),

@@ -5,9 +5,9 @@ from collections import Counter
 from dataclasses import replace
 
 from bridge.anchors import Anchor
+from bridge.custody import announce_custody
 from bridge.deposits import Claim, Evidence, Outpoint, Spent, check_evidence
 from bridge.peg import (
-    announce_custody,
     apply_credits,
     apply_vault_transaction,
     burn,

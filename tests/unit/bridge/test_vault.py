@@ -8,8 +8,9 @@ from btclib.tx.tx import Tx
 from btclib.tx.tx_out import TxOut
 
 from bridge.anchors import Anchor
+from bridge.custody import announce_custody
 from bridge.deposits import Outpoint
-from bridge.peg import announce_custody, refuse_withdrawal
+from bridge.peg import refuse_withdrawal
 from bridge.peg_errors import (
     AnchorMismatch,
     BadSignature,

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.peg import announce_custody
+from bridge.custody import announce_custody
 from bridge.peg_errors import NothingToDo
 from bridge.scripts import Custody, SignerSet, vault_output
 from bridge.transactions import Output
