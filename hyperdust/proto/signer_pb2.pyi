@@ -108,6 +108,16 @@ class Answer(_message.Message):
     text: str
     def __init__(self, key: _Optional[bytes] = ..., signatures: _Optional[_Iterable[bytes]] = ..., rule: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
+class Together(_message.Message):
+    __slots__ = ("round", "nonces", "signature")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    NONCES_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    round: Signed
+    nonces: _containers.RepeatedScalarFieldContainer[bytes]
+    signature: bytes
+    def __init__(self, round: _Optional[_Union[Signed, _Mapping]] = ..., nonces: _Optional[_Iterable[bytes]] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
 class Completed(_message.Message):
     __slots__ = ("round", "transaction")
     ROUND_FIELD_NUMBER: _ClassVar[int]

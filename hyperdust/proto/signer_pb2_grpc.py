@@ -44,6 +44,16 @@ class SignersStub:
                 request_serializer=hyperdust_dot_proto_dot_signer__pb2.Signed.SerializeToString,
                 response_deserializer=hyperdust_dot_proto_dot_signer__pb2.Answer.FromString,
                 _registered_method=True)
+        self.Commit = channel.unary_unary(
+                '/hyperdust.signer.v1.Signers/Commit',
+                request_serializer=hyperdust_dot_proto_dot_signer__pb2.Signed.SerializeToString,
+                response_deserializer=hyperdust_dot_proto_dot_signer__pb2.Answer.FromString,
+                _registered_method=True)
+        self.SignTogether = channel.unary_unary(
+                '/hyperdust.signer.v1.Signers/SignTogether',
+                request_serializer=hyperdust_dot_proto_dot_signer__pb2.Together.SerializeToString,
+                response_deserializer=hyperdust_dot_proto_dot_signer__pb2.Answer.FromString,
+                _registered_method=True)
         self.Deliver = channel.unary_unary(
                 '/hyperdust.signer.v1.Signers/Deliver',
                 request_serializer=hyperdust_dot_proto_dot_signer__pb2.Completed.SerializeToString,
@@ -68,6 +78,20 @@ class SignersServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Commit(self, request, context):
+        """A round that all sign together: public nonces (MuSig2, BIP-327), or one refusal.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SignTogether(self, request, context):
+        """The nonces of all: a part of each signature, once, or one refusal.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Deliver(self, request, context):
         """A completed round, so that everybody watches it and sends it on.
         """
@@ -86,6 +110,16 @@ def add_SignersServicer_to_server(servicer, server):
             'Sign': grpc.unary_unary_rpc_method_handler(
                     servicer.Sign,
                     request_deserializer=hyperdust_dot_proto_dot_signer__pb2.Signed.FromString,
+                    response_serializer=hyperdust_dot_proto_dot_signer__pb2.Answer.SerializeToString,
+            ),
+            'Commit': grpc.unary_unary_rpc_method_handler(
+                    servicer.Commit,
+                    request_deserializer=hyperdust_dot_proto_dot_signer__pb2.Signed.FromString,
+                    response_serializer=hyperdust_dot_proto_dot_signer__pb2.Answer.SerializeToString,
+            ),
+            'SignTogether': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignTogether,
+                    request_deserializer=hyperdust_dot_proto_dot_signer__pb2.Together.FromString,
                     response_serializer=hyperdust_dot_proto_dot_signer__pb2.Answer.SerializeToString,
             ),
             'Deliver': grpc.unary_unary_rpc_method_handler(
@@ -147,6 +181,60 @@ class Signers:
             target,
             '/hyperdust.signer.v1.Signers/Sign',
             hyperdust_dot_proto_dot_signer__pb2.Signed.SerializeToString,
+            hyperdust_dot_proto_dot_signer__pb2.Answer.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Commit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hyperdust.signer.v1.Signers/Commit',
+            hyperdust_dot_proto_dot_signer__pb2.Signed.SerializeToString,
+            hyperdust_dot_proto_dot_signer__pb2.Answer.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignTogether(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hyperdust.signer.v1.Signers/SignTogether',
+            hyperdust_dot_proto_dot_signer__pb2.Together.SerializeToString,
             hyperdust_dot_proto_dot_signer__pb2.Answer.FromString,
             options,
             channel_credentials,

@@ -1,5 +1,7 @@
 """Why a signer does not sign: one class per rule. Those that are `NotYet` may pass when the leader asks again."""
 
+from collections.abc import Mapping
+
 from chain.errors import HyperdustError, Malformed, Mismatch, NodeFault, NotYet, OutOfRange
 
 
@@ -63,6 +65,14 @@ class GiftNotDeep(Later):
     """A gift is not confirmed deeply enough on this signer's bitcoind."""
 
 
+class NothingMissing(Later):
+    """The peg is frozen and nothing has to be given: it thaws once its transactions are back, and deep."""
+
+
+class FirstRoundLost(Later):
+    """A reorganisation took the first vault transaction away: there is no vault that gifts could be taken into."""
+
+
 class DataUnknown(Later):
     """This signer's bitcoind has no such payload of blocks, or does not have it deep enough."""
 
@@ -97,6 +107,28 @@ class NotContinued(Mismatch):
 
 class SignatureWrong(Mismatch):
     """An answer that is no signature of that key over that input."""
+
+
+class NonceWrong(Mismatch):
+    """A nonce, or an aggregate of all, that is none."""
+
+
+class NonceUnknown(Mismatch):
+    """A part of a signature is asked for, and this signer holds no nonces for the proposal: never, or no longer."""
+
+
+class NonceSpent(Mismatch):
+    """The nonces for this proposal have signed already, with other nonces of the others: never twice."""
+
+
+class NotTogether(Later):
+    """The signers did not sign all together; carries who did not, and whether parts of signatures were given."""
+
+    def __init__(self, reasons: Mapping[bytes, str], *, given: bool) -> None:
+        said = "; ".join(f"{key.hex()[:16]}: {reason}" for key, reason in reasons.items())
+        super().__init__("signers", f"without {len(reasons)} of them: {said}", "all")
+        self.keys = tuple(reasons)
+        self.given = given
 
 
 class TooFewSignatures(Later):

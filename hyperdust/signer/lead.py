@@ -1,23 +1,27 @@
 """Leading a round: choose deposits and rate, ask the others, complete it with k signatures and send it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
 
-from bridge.anchors import NO_DATA
+from bridge.anchors import NO_DATA, Anchor
+from bridge.peg_errors import NothingToDo
 from bridge.peg_state import PegState
 from bridge.planning import plan_round
-from bridge.rounds import Deposit, Round
+from bridge.rounds import Deposit, Gift, Round
+from bridge.rules import PegRules
 from bridge.taproot import Path
 from bridge.transactions import Transaction
-from bridge.vault import Draft, build_draft, highest_rate, raise_rate
+from bridge.vault import Draft, build_draft, highest_rate
 from hyperdust.signer.errors import PeerFault, PeerRefused, RateTooHigh, SignatureWrong, StateNotFinal, TooFewSignatures
 from hyperdust.signer.evidence import scripts_of
 from hyperdust.signer.gifts import find_gifts
 from hyperdust.signer.key import proposal_digest
+from hyperdust.signer.musig import is_shared
 from hyperdust.signer.peers import Peer, Presence
 from hyperdust.signer.proposal import GiftCoin, Proposal, Sweep
 from hyperdust.signer.protection import show_outpoint
@@ -33,6 +37,7 @@ from hyperdust.signer.rebuild import (
 )
 from hyperdust.signer.session import Session, check_signatures
 from hyperdust.signer.sources import Place
+from hyperdust.signer.together import collect_together
 
 log = structlog.get_logger()
 
@@ -54,14 +59,19 @@ class Prepared:
     signature: bytes
 
 
-def prepare_round(session: Session, reachable: Reachable) -> Prepared:
+def prepare_round(session: Session, reachable: Reachable, path: Path | None = None) -> Prepared:
     """Plan the next round from this signer's own sources, as far as k of the signers see.
+
+    Args:
+        session: this signer's.
+        reachable: the others that answer.
+        path: how it is spent; None: by one signature where all signers of all that it spends are there, else by k.
 
     Raises:
         NothingToDo: nothing pays for itself.
         NotYet, NodeFault: this signer's sources are not there yet.
     """
-    sources, rules = session.sources, session.sources.rules
+    sources = session.sources
     head = sources.node.load_peg().state
     seen = [one for _, one in reachable.values()]
     needed = head.custody.signers.threshold - 1  # of the others
@@ -72,49 +82,80 @@ def prepare_round(session: Session, reachable: Reachable) -> Prepared:
     if outpoint_of(sources.node.load_peg(place.number).state.vault) != (now := outpoint_of(head.vault)):
         raise StateNotFinal("block that knows the vault", place.number, f"one with {now}")
     state = load_state(place, sources)
-    planned_on = hold_back(state, load_payable(payable, sources))
-    anchor = make_anchor(state, place, height, sources)
-    rate = sources.limits.rate_of(sources.bitcoin.load_rate())
+    basis = _Round(
+        hold_back(state, load_payable(payable, sources)),
+        make_anchor(state, place, height, sources),
+        sources.limits.rate_of(sources.bitcoin.load_rate()),
+        height,
+        sources.rules,
+    )
     deposits = find_deposits(state, {*reachable, session.key.public}, sources)
-    gifts, path = find_gifts(state, sources), Path.SCRIPT
-    planned = plan_round(planned_on, deposits, anchor, rate, path, height, rules, gifts)
-    while True:  # the others see only what is chosen: it has to follow from that
-        again = plan_round(planned_on, planned.deposits, anchor, rate, path, height, rules, planned.gifts)
-        if again == planned:
-            break
-        planned = again
-    draft = build_draft(planned_on, planned, rules)
+    gifts = find_gifts(state, sources)
+    shared: frozenset[int] = frozenset()
+    if path is not Path.SCRIPT:
+        far = Presence(b"", height, place.number, payable.number)
+        shared = find_shared(state, _together(session, reachable, far))
+    planned = _plan(basis, deposits, gifts, shared)
+    draft = build_draft(basis.state, planned, sources.rules)
     vault = show_outpoint(outpoint_of(state.vault))
     return _prepare(session, draft, place, payable, planned.rate, vault)
 
 
-def prepare_bump(session: Session, before: Proposal) -> Prepared:
-    """The same round at a higher rate.
+def prepare_bump(session: Session, before: Proposal, reachable: Reachable, path: Path | None = None) -> Prepared:
+    """The same round at a higher rate, by whichever path its signers can go now.
 
     Raises:
         RateTooHigh: somebody's maximum fee, the surplus or this signer's limit ends below.
+        FeeTooLow: nodes would not take it in the place of the other.
         The rules of `load_basis`, for one that is no longer possible.
     """
     sources, rules = session.sources, session.sources.rules
     basis = load_basis(before, sources)
     old = build_draft(basis.state, replace(basis.planned, rate=before.rate), rules)
-    wanted = max(before.rate * _STEP[0] // _STEP[1], before.rate + 2 * rules.relay_step)
+    if path is None:
+        far = Presence(b"", before.height, before.state.number, before.payable.number)
+        shared = find_shared(basis.state, _together(session, reachable, far))
+        path = Path.KEY if shared.issuperset(one.custody.epoch for one in old.inputs) else Path.SCRIPT
+    state, planned = _replan(session, before, path)
+    vsize = build_draft(state, planned, rules).vsize
+    least = -(-(old.fee * 1000 + rules.relay_step * vsize) // vsize)  # of BIP-125, whatever the path costs
+    wanted = max(before.rate * _STEP[0] // _STEP[1], before.rate + 2 * rules.relay_step, least)
     wanted = max(wanted, sources.limits.rate_of(sources.bitcoin.load_rate()))
-    most = min(sources.limits.max_rate, highest_rate(basis.state, basis.planned, rules))
-    if most < before.rate + 2 * rules.relay_step:
+    most = min(sources.limits.max_rate, highest_rate(state, planned, rules))
+    if most < max(before.rate + 2 * rules.relay_step, least):
         raise RateTooHigh("rate of a replacement", before.rate, f"at most {most} for what takes part")
-    draft = raise_rate(basis.state, old, min(wanted, most), rules)
+    draft = build_draft(state, replace(planned, rate=min(wanted, most)), rules)
     vault = show_outpoint(basis.vault)
     return _prepare(session, draft, before.state, before.payable, before.planned_rate, vault, before.height)
+
+
+def prepare_by_script(session: Session, before: Prepared) -> Prepared:
+    """What a round for all together does, for k signatures, at the same rate: all that still pays for itself.
+
+    Raises:
+        NothingToDo: nothing does.
+        The rules of `load_basis`.
+    """
+    proposal, rules = before.proposal, session.sources.rules
+    state, planned = _replan(session, proposal, Path.SCRIPT)
+    rate = max(proposal.planned_rate, min(proposal.rate, highest_rate(state, planned, rules)))
+    draft = build_draft(state, replace(planned, rate=rate), rules)
+    return _prepare(
+        session, draft, proposal.state, proposal.payable, proposal.planned_rate, before.vault, proposal.height
+    )
 
 
 def collect(session: Session, prepared: Prepared, reachable: Reachable) -> Transaction:
     """Ask the others, sign last, complete.
 
     Raises:
+        NotTogether: the round is one for all, and not all did their part.
         TooFewSignatures: not enough answered; says what each said.
         And this signer's own refusals.
     """
+    if prepared.proposal.path is Path.KEY:
+        peers = {key: peer for key, (peer, _) in reachable.items()}
+        return collect_together(session, prepared.draft, prepared.raw, prepared.signature, peers)
     found: list[dict[bytes, bytes]] = [{} for _ in prepared.draft.inputs]
     said: list[str] = []
     missing = [
@@ -142,6 +183,14 @@ def collect(session: Session, prepared: Prepared, reachable: Reachable) -> Trans
     return prepared.draft.complete(found)
 
 
+def find_shared(state: PegState, present: frozenset[bytes]) -> frozenset[int]:
+    """Epochs whose signers are all there, with their aggregate as common key; none without the vault's."""
+    found = frozenset(
+        one.epoch for one in state.custodies if is_shared(one.signers) and present.issuperset(one.signers.keys)
+    )
+    return found if state.custody.epoch in found else frozenset()
+
+
 def find_deposits(state: PegState, keys: set[bytes], sources: Sources) -> tuple[Deposit, ...]:
     """Announced deposits that lie deep on this signer's bitcoind, of epochs whose signers can be reached."""
     known = scripts_of(state, sources.node.load_announced(), sources.rules)
@@ -155,6 +204,70 @@ def find_deposits(state: PegState, keys: set[bytes], sources: Sources) -> tuple[
             found.append(Sweep(outpoint, binding))
     found.sort(key=lambda one: (-one.binding.max_fee, one.outpoint))
     return tuple(load_deposit(one, sources) for one in found[: _ROUNDS * sources.rules.max_sweeps])
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """What a plan is made from, beside coins and path."""
+
+    state: PegState
+    anchor: Anchor | None
+    rate: int
+    height: int
+    rules: PegRules
+
+    def plan(self, path: Path, deposits: Sequence[Deposit], gifts: Sequence[Gift]) -> Round:
+        """As `plan_round`, once more until it follows from what it chose: the others see nothing else."""
+        planned = plan_round(self.state, deposits, self.anchor, self.rate, path, self.height, self.rules, gifts)
+        while True:
+            again = plan_round(
+                self.state,
+                planned.deposits,
+                self.anchor,
+                self.rate,
+                path,
+                self.height,
+                self.rules,
+                planned.gifts,
+            )
+            if again == planned:
+                return planned
+            planned = again
+
+
+def _plan(basis: _Round, deposits: Sequence[Deposit], gifts: Sequence[Gift], shared: frozenset[int]) -> Round:
+    """By one signature, unless it would take a coin that not all of its signers are there for."""
+    if not shared:
+        return basis.plan(Path.SCRIPT, deposits, gifts)
+    ours = [one for one in deposits if one.binding.epoch in shared]
+    given = [one for one in gifts if one.epoch in shared]
+    if len(ours) + len(given) < len(deposits) + len(gifts):
+        with suppress(NothingToDo):
+            planned = basis.plan(Path.SCRIPT, deposits, gifts)
+            epochs = {*(one.binding.epoch for one in planned.deposits), *(one.epoch for one in planned.gifts)}
+            if not shared.issuperset(epochs):
+                return planned
+    return basis.plan(Path.KEY, ours, given)
+
+
+def _replan(session: Session, before: Proposal, path: Path) -> tuple[PegState, Round]:
+    """The round of a proposal by that path, and the state that it is planned on."""
+    found = load_basis(replace(before, path=path), session.sources)
+    old = found.planned
+    basis = _Round(found.state, found.anchor, old.rate, old.height, session.sources.rules)
+    return found.state, basis.plan(path, old.deposits, old.gifts)
+
+
+def _together(session: Session, reachable: Reachable, far: Presence) -> frozenset[bytes]:
+    """Who could sign with all others: sees as far as the round, and has not spoiled others before."""
+    there = {
+        key
+        for key, (_, one) in reachable.items()
+        if one.bitcoin_height >= far.bitcoin_height
+        and one.final_number >= far.final_number
+        and one.finalized_number >= far.finalized_number
+    }
+    return frozenset({*there, session.key.public} - session.spoilers.blocked(session.sources.bitcoin.load_height()))
 
 
 def _prepare(

@@ -1,7 +1,7 @@
 """Signers over gRPC: this one's server, its view of the others. Messages are bounded, calls have deadlines."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -77,7 +77,32 @@ class Peer:
             PeerFault: no answer.
             PeerRefused: by the rule that it names.
         """
-        answer = self._call(self._stub.Sign, messages.Signed(proposal=proposal, signature=signature), _SIGN_S)
+        return self._answer(self._stub.Sign, messages.Signed(proposal=proposal, signature=signature))
+
+    def commit(self, proposal: bytes, signature: bytes) -> tuple[bytes, tuple[bytes, ...]]:
+        """Its key, and what it says are its public nonces: to be checked.
+
+        Raises:
+            PeerFault: no answer.
+            PeerRefused: by the rule that it names.
+        """
+        return self._answer(self._stub.Commit, messages.Signed(proposal=proposal, signature=signature))
+
+    def sign_together(
+        self, proposal: bytes, signature: bytes, nonces: tuple[bytes, ...], nonces_signature: bytes
+    ) -> tuple[bytes, tuple[bytes, ...]]:
+        """Its key, and what it says are its parts of the signatures: to be checked.
+
+        Raises:
+            PeerFault: no answer.
+            PeerRefused: by the rule that it names.
+        """
+        signed = messages.Signed(proposal=proposal, signature=signature)
+        together = messages.Together(round=signed, nonces=nonces, signature=nonces_signature)
+        return self._answer(self._stub.SignTogether, together)
+
+    def _answer(self, method: Any, request: Any) -> tuple[bytes, tuple[bytes, ...]]:
+        answer = self._call(method, request, _SIGN_S)
         if not answer.signatures:
             raise PeerRefused(answer.rule[:_TEXT], answer.text[:_TEXT])
         return answer.key, tuple(answer.signatures)
@@ -167,9 +192,23 @@ class SignerService(SignersServicer):  # type: ignore[misc]  # generated
 
     def Sign(self, request: messages.Signed, _context: Any) -> messages.Answer:  # noqa: N802  # gRPC's name
         """Signatures, or a refusal."""
+        return self._answer(lambda: self._session.sign(request.proposal, request.signature))
+
+    def Commit(self, request: messages.Signed, _context: Any) -> messages.Answer:  # noqa: N802  # gRPC's name
+        """Public nonces, or a refusal."""
+        return self._answer(lambda: self._session.commit(request.proposal, request.signature))
+
+    def SignTogether(self, request: messages.Together, _context: Any) -> messages.Answer:  # noqa: N802  # gRPC's name
+        """Parts of signatures, or a refusal."""
+        signed, nonces = request.round, tuple(request.nonces)
+        return self._answer(
+            lambda: self._session.sign_together(signed.proposal, signed.signature, nonces, request.signature)
+        )
+
+    def _answer(self, ask: Callable[[], tuple[bytes, ...]]) -> messages.Answer:
         key = self._session.key.public
         try:
-            signatures = self._session.sign(request.proposal, request.signature)
+            signatures = ask()
         except HyperdustError as error:
             if (reason := str(error)[:_TEXT]) != self._said:  # a leader asks again and again
                 self._said = reason

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from bridge.deposits import Outpoint
+from bridge.taproot import Path as SpendPath
 from bridge.work import show_hash
 from hyperdust.durable import replace_durably
 from hyperdust.signer.errors import AnotherRound, NotContinued, ProtectionFault, RoundWithheld
@@ -55,6 +56,8 @@ class Version:
     """With witnesses, once somebody completed it."""
     seen: bool = False
     """Bitcoin's mempool or a block had it."""
+    path: str = "script"
+    """`Path` by which its inputs are spent: by k signatures, or by one of all signers together."""
 
 
 class Walk(Protocol):
@@ -168,9 +171,13 @@ class Protection:
     @staticmethod
     def _check_patience(version: Version, same: list[Version], bump_blocks: int) -> None:
         last = same[-1]
+        if _stands_in(version, last):
+            return
         if version.height < (due := last.height + bump_blocks):
             raise AnotherRound(f"Bitcoin height, {last.txid} being signed", version.height, f"at least {due}")
-        for one in same:
+        for one, after in zip(same, [*same[1:], version], strict=True):
+            if _stands_in(after, one) and after is not version:
+                continue  # what stood in for it is looked at itself
             if one.leader == version.leader and not one.seen and version.height < one.height + _WITHHELD * bump_blocks:
                 raise RoundWithheld(f"round {one.txid} of the same leader", "not sent", "seen on Bitcoin")
 
@@ -196,6 +203,16 @@ class Protection:
     @staticmethod
     def _may_forget(one: Version, vaults: tuple[str, ...]) -> bool:
         return not one.signed or one.vault != FIRST or any(vault != FIRST for vault in vaults)
+
+
+def _stands_in(version: Version, last: Version) -> bool:
+    """Whether a version by k signatures takes the place of one that all should have signed together.
+
+    Once for each, by the same leader and no dearer, it need not wait: who gave a part cannot know whether the others
+    did, so waiting would let any one signer hold up every payment. Both spend the same coin: one of them is mined.
+    """
+    same = (last.path, version.path) == (SpendPath.KEY.value, SpendPath.SCRIPT.value) and last.leader == version.leader
+    return same and version.rate <= last.rate and not last.seen
 
 
 def read_list(bitcoin: Bitcoin) -> Walk:

@@ -34,7 +34,8 @@ from hyperdust.signer.errors import (
     WithdrawalNotFinal,
     WrongVaultCoin,
 )
-from hyperdust.signer.proposal import GiftCoin, Proposal, Sweep
+from hyperdust.signer.proposal import GiftCoin, Proposal, Sweep, inputs_of
+from hyperdust.signer.repair import check_repairable, load_repaired
 from hyperdust.signer.sources import Bitcoin, Node, Place
 
 _OLD_HEIGHTS: Final = 144
@@ -89,6 +90,8 @@ class Basis:
     """At the rate at which it was planned."""
     vault: Outpoint | None
     """That it spends; None: the first round."""
+    anchor: Anchor | None
+    """That the block has, whether the round pays for it or not; None: it has one already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +125,18 @@ def load_basis(proposal: Proposal, sources: Sources) -> Basis:
         PegFrozen, and the rules of `plan_round`.
         NodeFault, RpcError: a source does not answer.
     """
-    state = load_state(proposal.state, sources)
+    state = load_state(proposal.state, sources, next(iter(inputs_of(proposal.transaction)), None))
     planned_on = hold_back(state, load_payable(proposal.payable, sources))
     check_height(proposal.height, sources)
     deposits = [load_deposit(one, sources) for one in proposal.deposits]
     gifts = load_gifts(proposal.gifts, state, sources)
     check_data(proposal.data_root, proposal.state.number, sources)
-    anchor = make_anchor(state, proposal.state, proposal.height, sources, proposal.data_root)
+    anchor = None
+    if state.surplus_sats >= 0:
+        anchor = make_anchor(state, proposal.state, proposal.height, sources, proposal.data_root)
     rate, height = proposal.planned_rate, proposal.height
     planned = plan_round(planned_on, deposits, anchor, rate, proposal.path, height, sources.rules, gifts)
-    return Basis(planned_on, planned, outpoint_of(state.vault))
+    return Basis(planned_on, planned, outpoint_of(state.vault), anchor)
 
 
 def check_same(got: Transaction, expected: Transaction) -> None:
@@ -173,11 +178,15 @@ def check_height(height: int, sources: Sources) -> None:
         raise HeightUnlikely("Bitcoin height", height, f"{tip - _OLD_HEIGHTS} to {tip}")
 
 
-def load_state(place: Place, sources: Sources) -> PegState:
+def load_state(place: Place, sources: Sources, vault: Outpoint | None = None) -> PegState:
     """The peg at a final block, if the vault there is the vault of now, unspent and deep on this signer's bitcoind.
 
+    Of a frozen peg, what it would be with all that Bitcoin has up to `vault`, if gifts are missing then: it owes more
+    than it has, so a round on it takes gifts in and does nothing else.
+
     Raises:
-        StateNotMine, StateNotFinal, WrongVaultCoin, VaultNotDeep, PegFrozen: by rule.
+        StateNotMine, StateNotFinal, WrongVaultCoin, VaultNotDeep: by rule.
+        PegFrozen, NothingMissing, FirstRoundLost: frozen, and no gift helps.
     """
     check_place(place, sources)
     if place.number > (final := sources.node.load_final()).number:
@@ -185,13 +194,17 @@ def load_state(place: Place, sources: Sources) -> PegState:
     head, at = sources.node.load_peg().state, sources.node.load_peg(place.number)
     if at.place != place:
         raise StateNotMine("block of the round", at.place.hash, place.hash)
-    head.check_running()
-    at.state.check_running()
+    check_repairable(head)
+    if head.frozen != at.state.frozen:
+        raise StateNotFinal("block that knows whether the peg is frozen", place.number, "one like the head")
     if (now := outpoint_of(head.vault)) != (then := outpoint_of(at.state.vault)):
         raise WrongVaultCoin("vault of the round", str(then), str(now))
-    if head.vault is not None:
-        check_vault(head, head.vault, sources)
-    return at.state
+    state, held = at.state, head
+    if head.frozen is not None:
+        state = held = load_repaired(at.state, vault, sources.bitcoin, sources.rules)
+    if held.vault is not None:
+        check_vault(held, held.vault, sources)
+    return state
 
 
 def check_vault(state: PegState, vault: VaultCoin, sources: Sources) -> None:

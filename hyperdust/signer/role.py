@@ -22,6 +22,7 @@ from hyperdust.signer.config import SignerConfig, load_network
 from hyperdust.signer.errors import (
     DepositUnknown,
     NotContinued,
+    NotTogether,
     RateTooHigh,
     RoundDiffers,
     SourceFault,
@@ -29,7 +30,7 @@ from hyperdust.signer.errors import (
 )
 from hyperdust.signer.evidence import build_evidence, scripts_of
 from hyperdust.signer.key import SigningKey
-from hyperdust.signer.lead import Prepared, Reachable, collect, prepare_bump, prepare_round
+from hyperdust.signer.lead import Prepared, Reachable, collect, prepare_bump, prepare_by_script, prepare_round
 from hyperdust.signer.node import RpcNode
 from hyperdust.signer.peers import Peers, serve
 from hyperdust.signer.proposal import Proposal
@@ -214,7 +215,7 @@ class Signer:
             return
         before = Proposal.decode(bytes.fromhex(best.proposal), self.session.sources.rules)
         try:
-            prepared = self._reopen(vault_of(head), tip, best.rate + 1) or prepare_bump(self.session, before)
+            prepared = self._reopen(vault_of(head), tip, best.rate + 1) or prepare_bump(self.session, before, reachable)
         except (RateTooHigh, FeeTooLow) as error:
             self._say("raising the rate", str(error))
             return
@@ -277,6 +278,9 @@ class Signer:
             self._open = _Open(prepared, tip)
         try:
             signed = collect(self.session, prepared, reachable)
+        except NotTogether as error:
+            self._lead_by_script(prepared, reachable, tip, error)
+            return
         except TooFewSignatures as error:
             self._say("round not complete", str(error))
             if not error.got:
@@ -298,6 +302,7 @@ class Signer:
             "round sent",
             txid=signed.txid[::-1].hex(),
             rate=planned.rate,
+            path=planned.path.value,
             fee=prepared.draft.fee,
             deposits=len(planned.deposits),
             payouts=len(planned.payouts),
@@ -308,6 +313,18 @@ class Signer:
                 peer.deliver(prepared.raw, prepared.signature, signed.encode())
             except HyperdustError as error:
                 log.info("round not delivered", key=key.hex(), reason=str(error))
+
+    def _lead_by_script(self, prepared: Prepared, reachable: Reachable, tip: int, reason: NotTogether) -> None:
+        """The same round by k signatures, at once: who does not sign together with all holds nobody up."""
+        self._say("not all sign together", str(reason))
+        self._open = None
+        self.session.spoilers.strike(reason.keys, tip)
+        others = {key: one for key, one in reachable.items() if key not in reason.keys}
+        instead = prepare_by_script(self.session, prepared)
+        allowed = {*others, self.session.key.public}
+        signers = [one.custody.signers for one in instead.draft.inputs]
+        is_enough = all(len(allowed.intersection(one.keys)) >= one.threshold for one in signers)
+        self._lead(instead, others if is_enough else reachable, tip)
 
     # --- saying
 

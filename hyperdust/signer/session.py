@@ -15,11 +15,21 @@ from bridge.taproot import Path, check_signature
 from bridge.transactions import Transaction
 from bridge.vault import Draft
 from chain.errors import HyperdustError
-from hyperdust.signer.errors import NotMine, OtherChain, ProposalMalformed, SignatureWrong, UnknownLeader, WrongPath
-from hyperdust.signer.key import SigningKey, is_signed, proposal_digest
+from hyperdust.signer.errors import (
+    NonceUnknown,
+    NotMine,
+    OtherChain,
+    ProposalMalformed,
+    SignatureWrong,
+    UnknownLeader,
+    WrongPath,
+)
+from hyperdust.signer.key import SigningKey, is_signed, nonces_digest, proposal_digest
+from hyperdust.signer.musig import NONCE_S, Commitment, Commitments, check_shared
 from hyperdust.signer.proposal import Proposal, inputs_of
 from hyperdust.signer.protection import FIRST, Protection, Version, read_list, show_outpoint, show_txid
 from hyperdust.signer.rebuild import Sources, outpoint_of, rebuild
+from hyperdust.signer.spoilers import Spoilers
 
 log = structlog.get_logger()
 
@@ -40,30 +50,75 @@ class Session:
         self._dead: frozenset[str] = frozenset()
         self._known_leaders: tuple[bytes, ...] = ()
         self._leaders_until = 0.0
+        self._commitments = Commitments()
+        self._clock = time.monotonic
+        self.spoilers = Spoilers()
+        """Whom this signer waits for no longer when it leads."""
 
     def sign(self, raw: bytes, signature: bytes) -> tuple[bytes, ...]:
         """Signatures of a proposal, one an input, empty where the key has no part.
 
         Raises:
+            WrongPath: the round is one for all together.
             The refusals of `errors`, and those of `rebuild`.
         """
         with self._lock:
             proposal = self._read(raw, signature)
-            known = [one.rate for one in self._protection.versions(vault_of(self._head())) if one.signed]
-            rebuilt = rebuild(proposal, self.sources, max(known, default=0))
-            draft, vault = rebuilt.draft, show_outpoint(rebuilt.vault)
-            if draft.round.path is not Path.SCRIPT:
-                raise WrongPath("path", draft.round.path.value, f"{Path.SCRIPT.value}, for signatures of one key")
-            mine = [self.key.public in one.custody.signers.keys for one in draft.inputs]
-            if not any(mine):
-                raise NotMine("key", self.key.public, "one of those that hold what the round spends")
-            version = self._version(vault, proposal, draft.transaction, raw, signature)
-            walk = read_list(self.sources.bitcoin)
-            self._protection.check(version, self.sources.limits.bump_blocks, walk, self._dead)
-            self._protection.record(version)
+            draft, vault, mine = self._rebuild(proposal, Path.SCRIPT)
+            self._protect(vault, proposal, draft, raw, signature)
             messages = draft.compute_sighashes()
-            log.info("signed", txid=version.txid, vault=version.vault, rate=version.rate, leader=version.leader)
             return tuple(self.key.sign(message) if own else b"" for own, message in zip(mine, messages, strict=True))
+
+    def commit(self, raw: bytes, signature: bytes) -> tuple[bytes, ...]:
+        """Public nonces for a proposal, one an input; the same ones until they have signed.
+
+        Raises:
+            WrongPath: the round is one for k signatures, or the common key is another.
+            The refusals of `errors`, and those of `rebuild`.
+        """
+        with self._lock:
+            proposal, digest, now = self._read(raw, signature), proposal_digest(raw), self._clock()
+            try:
+                if not (known := self._commitments.find(proposal.leader, digest, now)).asked:
+                    return known.public
+            except NonceUnknown:
+                pass
+            draft, vault, mine = self._rebuild(proposal, Path.KEY)
+            check_shared(draft)
+            self._check(self._version(vault, proposal, draft.transaction, raw, signature))
+            made = [
+                self.key.make_nonce(message) if own else (bytearray(), b"")
+                for own, message in zip(mine, draft.compute_sighashes(), strict=True)
+            ]
+            secret, public = tuple(one for one, _ in made), tuple(one for _, one in made)
+            self._commitments.put(
+                proposal.leader, Commitment(digest, draft, vault, public, secret, self._clock() + NONCE_S)
+            )
+            return public
+
+    def sign_together(
+        self, raw: bytes, signature: bytes, nonces: tuple[bytes, ...], nonces_signature: bytes
+    ) -> tuple[bytes, ...]:
+        """This key's parts of the signatures, one an input, over the aggregates of all nonces: once.
+
+        Raises:
+            NonceUnknown, NonceSpent, NonceWrong: by rule.
+            AnotherRound, and the other refusals of the protection file.
+        """
+        with self._lock:
+            proposal, digest = self._read(raw, signature), proposal_digest(raw)
+            if not is_signed(proposal.leader, nonces_digest(digest, nonces), nonces_signature):
+                raise UnknownLeader("leader's signature of nonces", nonces_signature, f"one of {proposal.leader.hex()}")
+            known = self._commitments.find(proposal.leader, digest, self._clock())
+            contexts = known.open(nonces)
+            if not known.asked:
+                self._protect(known.vault, proposal, known.draft, raw, signature)
+                known.asked = nonces
+                known.parts = tuple(
+                    self.key.sign_part(secret, context) if secret else b""
+                    for secret, context in zip(known.secret, contexts, strict=True)
+                )
+            return known.parts
 
     def deliver(self, raw: bytes, signature: bytes, signed: bytes) -> None:
         """Take note of a round that somebody completed, and send it on.
@@ -120,9 +175,31 @@ class Session:
             self._dead = txids
 
     def close(self) -> None:
-        """Let go of the protection file."""
+        """Forget secret nonces, let go of the protection file."""
         with self._lock:
+            self._commitments.clear()
             self._protection.close()
+
+    def _rebuild(self, proposal: Proposal, path: Path) -> tuple[Draft, str, list[bool]]:
+        """The draft, the vault that it spends, and which inputs are this key's to sign."""
+        if proposal.path is not path:
+            raise WrongPath("path", proposal.path.value, path.value)
+        known = [one.rate for one in self._protection.versions(vault_of(self._head())) if one.signed]
+        rebuilt = rebuild(proposal, self.sources, max(known, default=0))
+        mine = [self.key.public in one.custody.signers.keys for one in rebuilt.draft.inputs]
+        if not any(mine):
+            raise NotMine("key", self.key.public, "one of those that hold what the round spends")
+        return rebuilt.draft, show_outpoint(rebuilt.vault), mine
+
+    def _protect(self, vault: str, proposal: Proposal, draft: Draft, raw: bytes, signature: bytes) -> None:
+        """Check and write down; only then may a signature, or a part of one, leave."""
+        version = self._version(vault, proposal, draft.transaction, raw, signature)
+        self._check(version)
+        self._protection.record(version)
+        log.info("signed", txid=version.txid, vault=vault, rate=version.rate, path=version.path, leader=version.leader)
+
+    def _check(self, version: Version) -> None:
+        self._protection.check(version, self.sources.limits.bump_blocks, read_list(self.sources.bitcoin), self._dead)
 
     def _read(self, raw: bytes, signature: bytes) -> Proposal:
         proposal = Proposal.decode(raw, self.sources.rules)
@@ -156,6 +233,7 @@ class Session:
             raw.hex(),
             signature.hex(),
             signed=True,
+            path=proposal.path.value,
         )
 
 

@@ -6,12 +6,15 @@ from typing import Final
 
 from bridge.deposits import Outpoint
 from bridge.peg_state import PegState, VaultCoin
-from hyperdust.signer.protection import FIRST, Version, read_outpoint, show_txid
+from hyperdust.signer.protection import Version, read_outpoint, show_txid
 from hyperdust.signer.rebuild import outpoint_of
+from hyperdust.signer.repair import count_kept
 from hyperdust.signer.sources import Bitcoin, Mined
 
 _AT_ONCE: Final = 100
 """Blocks read by one call, so that a signer long absent still answers others."""
+_BEFORE: Final = 100
+"""Blocks that are read below the height at which a first round was signed: a reorganisation may mine it there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +53,21 @@ class Watch:
 
         Args:
             state: the peg at the node's head.
-            firsts: what is known of first rounds, as long as there is no vault.
+            firsts: what is known of first rounds; looked at as long as Bitcoin has no vault of the state.
         """
         begun = self._last_good(state)
-        if begun is None and not firsts:
+        if begun is None and not (firsts or state.records):
             return ()
         start = outpoint_of(begun)
-        height = min((one.height for one in firsts), default=0) if begun is None else begun.height - 1
+        known = {one.txid for one in firsts} | {show_txid(one.coin.txid) for one in state.records[:1]}
+        signed = [*(one.height for one in firsts), *(one.coin.height for one in state.records[:1])]
+        height = min(signed, default=0) - _BEFORE if begun is None else begun.height - 1
         cursor = self._cursor
         if cursor is None or cursor.start != start or not self._is_on_chain(cursor):
             cursor = self._cursor = _Cursor(start, start, max(height, 0), {}, [], {})
         tip = self._bitcoin.load_height()
         for at in range(cursor.height + 1, min(tip, cursor.height + _AT_ONCE) + 1):
-            self._read(cursor, at, firsts)
+            self._read(cursor, at, firsts, known)
         return tuple(cursor.found)
 
     def dead_firsts(self, firsts: Collection[Version], depth: int) -> frozenset[str]:
@@ -76,12 +81,9 @@ class Watch:
         )
 
     def _last_good(self, state: PegState) -> VaultCoin | None:
-        """The newest vault of the state whose block this signer's bitcoind has."""
-        for record in reversed(state.records):
-            height = record.coin.height
-            if height <= self._bitcoin.load_height() and self._bitcoin.load_block_hash(height) == record.block_hash:
-                return record.coin
-        return state.base
+        """The newest vault of the state below which this signer's bitcoind has all."""
+        kept = count_kept(state, self._bitcoin)
+        return state.records[kept - 1].coin if kept else state.base
 
     def _is_on_chain(self, cursor: _Cursor) -> bool:
         if not cursor.hashes:
@@ -90,9 +92,8 @@ class Watch:
             return False
         return self._bitcoin.load_block_hash(cursor.height) == cursor.hashes[cursor.height]
 
-    def _read(self, cursor: _Cursor, height: int, firsts: Collection[Version]) -> None:
+    def _read(self, cursor: _Cursor, height: int, firsts: Collection[Version], known: Collection[str]) -> None:
         block_hash = self._bitcoin.load_block_hash(height)
-        known = {one.txid for one in firsts if one.vault == FIRST}
         deposits = {read_outpoint(place) for one in firsts for place in one.inputs}
         for spend in self._bitcoin.load_spends(block_hash):
             if cursor.coin is not None and cursor.coin in spend.inputs:

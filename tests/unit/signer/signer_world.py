@@ -18,6 +18,7 @@ from bridge.peg import (
 from bridge.peg_repair import follow_origin
 from bridge.rules import MAIN_RULES, WEI_PER_SAT
 from bridge.scripts import deposit_output
+from bridge.taproot import Path
 from bridge.transactions import Output
 from chain.hashing import keccak256
 from consensus.evidence import decode_evidence_item
@@ -209,10 +210,10 @@ class World:
         }
 
     def propose(self, leader):
-        return prepare_round(leader, self.reachable(leader))
+        return prepare_round(leader, self.reachable(leader), Path.SCRIPT)
 
     def bump(self, leader, prepared):
-        return prepare_bump(leader, prepared.proposal)
+        return prepare_bump(leader, prepared.proposal, self.reachable(leader))
 
     def resign(self, leader, proposal):
         raw = proposal.encode()

@@ -29,6 +29,7 @@ from hyperdust.signer.errors import (
     UnknownLeader,
     VaultNotDeep,
     WithdrawalNotFinal,
+    WrongPath,
     WrongVaultCoin,
 )
 from hyperdust.signer.key import SigningKey, proposal_digest
@@ -332,11 +333,15 @@ def test_gifts_made_by_large_transactions_wait_for_another_way(vault):
 
 
 def test_data_and_paths(vault):
-    _, leader, other, prepared = vault
+    world, leader, other, prepared = vault
     with pytest.raises(DataUnknown):
         sign(other, prepared, leader, data_root=b"\x05" * 32)
-    with pytest.raises(NoGroupKey):
+    with pytest.raises(WrongPath):
         sign(other, prepared, leader, path=Path.KEY)
+    with pytest.raises(WrongPath):
+        other.commit(prepared.raw, prepared.signature)
+    with pytest.raises(NoGroupKey):
+        other.commit(*world.resign(leader, replace(prepared.proposal, path=Path.KEY)))
 
 
 def test_bounds_of_coins(vault):
