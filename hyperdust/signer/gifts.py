@@ -1,9 +1,16 @@
 """Gifts: coins that anybody paid to a vault's script, found on this signer's bitcoind, to be taken into the vault."""
 
+from typing import Final
+
+from bridge.peg_errors import NotMadeGood
 from bridge.peg_state import PegState
 from bridge.rounds import Gift
 from bridge.scripts import vault_output
+from bridge.vault import Draft
 from hyperdust.signer.rebuild import MAX_GIFT_FUNDING_BYTES, Sources, outpoint_of
+
+_MANY: Final = 16
+"""So many gifts are taken in although they are too little together: one round has no room for all of a crowd's."""
 
 
 def find_gifts(state: PegState, sources: Sources) -> tuple[Gift, ...]:
@@ -30,3 +37,15 @@ def find_gifts(state: PegState, sources: Sources) -> tuple[Gift, ...]:
             left -= size
             chosen.append(one)
     return tuple(sorted(chosen, key=lambda one: one.outpoint))
+
+
+def check_enough(state: PegState, draft: Draft) -> None:
+    """Check that a round makes a peg whole that owes more than it has: else each small gift would cost a wait.
+
+    Raises:
+        NotMadeGood: its gifts are too little, and few.
+    """
+    gifts = draft.round.gifts
+    left = state.vault_sats + state.genesis_sats + sum(one.sats for one in gifts) - draft.fee
+    if left < state.owed_sats and len(gifts) < _MANY:
+        raise NotMadeGood(left, state.owed_sats)

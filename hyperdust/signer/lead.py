@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 
 from bridge.anchors import NO_DATA, Anchor
+from bridge.deposits import Outpoint
 from bridge.peg_errors import NothingToDo
 from bridge.peg_state import PegState
 from bridge.planning import plan_round
@@ -19,7 +20,7 @@ from bridge.transactions import Transaction
 from bridge.vault import Draft, build_draft, highest_rate
 from hyperdust.signer.errors import PeerFault, PeerRefused, RateTooHigh, SignatureWrong, StateNotFinal, TooFewSignatures
 from hyperdust.signer.evidence import scripts_of
-from hyperdust.signer.gifts import find_gifts
+from hyperdust.signer.gifts import check_enough, find_gifts
 from hyperdust.signer.key import proposal_digest
 from hyperdust.signer.musig import is_shared
 from hyperdust.signer.peers import Peer, Presence
@@ -59,16 +60,20 @@ class Prepared:
     signature: bytes
 
 
-def prepare_round(session: Session, reachable: Reachable, path: Path | None = None) -> Prepared:
+def prepare_round(
+    session: Session, reachable: Reachable, path: Path | None = None, vault: Outpoint | None = None
+) -> Prepared:
     """Plan the next round from this signer's own sources, as far as k of the signers see.
 
     Args:
         session: this signer's.
         reachable: the others that answer.
         path: how it is spent; None: by one signature where all signers of all that it spends are there, else by k.
+        vault: of a frozen peg, the last output of the list on Bitcoin: the round takes in gifts that make it whole.
 
     Raises:
         NothingToDo: nothing pays for itself.
+        NotMadeGood: the gifts are too little yet.
         NotYet, NodeFault: this signer's sources are not there yet.
     """
     sources = session.sources
@@ -81,7 +86,7 @@ def prepare_round(session: Session, reachable: Reachable, path: Path | None = No
     payable = _place(settled, _agreed(settled.number, [one.finalized_number for one in seen], needed), sources)
     if outpoint_of(sources.node.load_peg(place.number).state.vault) != (now := outpoint_of(head.vault)):
         raise StateNotFinal("block that knows the vault", place.number, f"one with {now}")
-    state = load_state(place, sources)
+    state = load_state(place, sources, vault)
     basis = _Round(
         hold_back(state, load_payable(payable, sources)),
         make_anchor(state, place, height, sources),
@@ -89,7 +94,8 @@ def prepare_round(session: Session, reachable: Reachable, path: Path | None = No
         height,
         sources.rules,
     )
-    deposits = find_deposits(state, {*reachable, session.key.public}, sources)
+    owes = state.surplus_sats < 0
+    deposits = () if owes else find_deposits(state, {*reachable, session.key.public}, sources)
     gifts = find_gifts(state, sources)
     shared: frozenset[int] = frozenset()
     if path is not Path.SCRIPT:
@@ -97,8 +103,9 @@ def prepare_round(session: Session, reachable: Reachable, path: Path | None = No
         shared = find_shared(state, _together(session, reachable, far))
     planned = _plan(basis, deposits, gifts, shared)
     draft = build_draft(basis.state, planned, sources.rules)
-    vault = show_outpoint(outpoint_of(state.vault))
-    return _prepare(session, draft, place, payable, planned.rate, vault)
+    if owes:
+        check_enough(state, draft)
+    return _prepare(session, draft, place, payable, planned.rate, show_outpoint(outpoint_of(state.vault)))
 
 
 def prepare_bump(session: Session, before: Proposal, reachable: Reachable, path: Path | None = None) -> Prepared:

@@ -131,9 +131,7 @@ def load_basis(proposal: Proposal, sources: Sources) -> Basis:
     deposits = [load_deposit(one, sources) for one in proposal.deposits]
     gifts = load_gifts(proposal.gifts, state, sources)
     check_data(proposal.data_root, proposal.state.number, sources)
-    anchor = None
-    if state.surplus_sats >= 0:
-        anchor = make_anchor(state, proposal.state, proposal.height, sources, proposal.data_root)
+    anchor = make_anchor(state, proposal.state, proposal.height, sources, proposal.data_root)
     rate, height = proposal.planned_rate, proposal.height
     planned = plan_round(planned_on, deposits, anchor, rate, proposal.path, height, sources.rules, gifts)
     return Basis(planned_on, planned, outpoint_of(state.vault), anchor)
@@ -309,11 +307,13 @@ def make_anchor(
 ) -> Anchor | None:
     """The anchor of a final block: 80 bytes that follow from it and its data; None where the last one named it already.
 
+    None too where more is owed than is there: gifts come first.
+
     Raises:
         SourceFault: this signer's node contradicts itself.
     """
     vault = state.vault
-    if vault is None or place.number <= vault.anchor_height:
+    if vault is None or state.surplus_sats < 0 or place.number <= vault.anchor_height:
         return None
     facts = sources.node.load_facts(place.number, vault.anchor_id)
     expected = replace(

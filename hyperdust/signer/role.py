@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 
 from bridge.deposits import Claim, Outpoint
+from bridge.params import NETWORKS, BitcoinParams
 from bridge.peg_errors import FeeTooLow, NothingToDo, WithdrawalInvalid
 from bridge.peg_state import PegState, SweepStatus
 from bridge.transactions import Transaction
@@ -31,10 +32,11 @@ from hyperdust.signer.errors import (
 from hyperdust.signer.evidence import build_evidence, scripts_of
 from hyperdust.signer.key import SigningKey
 from hyperdust.signer.lead import Prepared, Reachable, collect, prepare_bump, prepare_by_script, prepare_round
+from hyperdust.signer.mending import Mender
 from hyperdust.signer.node import RpcNode
 from hyperdust.signer.peers import Peers, serve
 from hyperdust.signer.proposal import Proposal
-from hyperdust.signer.protection import FIRST, Protection, Version
+from hyperdust.signer.protection import FIRST, Protection, Version, read_outpoint
 from hyperdust.signer.rebuild import Sources, outpoint_of
 from hyperdust.signer.session import Session, keys_of, vault_of
 from hyperdust.signer.watch import Found, Watch
@@ -71,7 +73,7 @@ def run_signer(config: SignerConfig, stop: threading.Event | None = None) -> Non
     session = Session(key, chain, Sources(node, bitcoin, network.rules, config.limits), protection)
     server = serve(session, config.listen)
     peers = Peers(config.peers, chain)
-    signer = Signer(session, peers)
+    signer = Signer(session, peers, NETWORKS[network.bitcoin])
     log.info("signer", key=key.public.hex(), listen=config.listen, peers=list(config.peers), protection=str(path))
     try:
         signer.run(config.poll_s, ended)
@@ -100,7 +102,9 @@ class Signer:
 
     session: Session
     peers: Peers
+    network: BitcoinParams
     _watch: Watch = field(init=False)
+    _mender: Mender = field(init=False)
     _open: _Open | None = None
     _due: tuple[str, int] = ("", 0)
     """Vault, and the height from which its next step is due."""
@@ -111,6 +115,7 @@ class Signer:
     def __post_init__(self) -> None:
         """Begin to watch."""
         self._watch = Watch(self.session.sources.bitcoin)
+        self._mender = Mender(self.session, self.network)
 
     def run(self, poll_s: float, stop: threading.Event) -> None:
         """Look around until told to stop; a source that is away makes it wait."""
@@ -130,15 +135,23 @@ class Signer:
         """Look once, and do what is due."""
         sources = self.session.sources
         head = sources.node.load_peg().state
-        firsts = self.session.versions(FIRST) if head.vault is None else ()
+        firsts = self.session.versions(FIRST)
         found = self._watch.follow(head, firsts)
         self.session.note_dead(self._watch.dead_firsts(firsts, sources.rules.origin_depth))
         self._hand_in(head, found)
         self._claim(head)
-        self._say_alarms(head)
-        if head.frozen is not None or found:
-            self._open = None
-            return
+        if head.frozen is not None:
+            look = self._mender.look(head, self._watch.vault)
+            self._say("ALARM: frozen", look.alarm)
+            if look.owing is None:
+                self._open = None
+                return
+            head = look.owing
+        else:
+            self._say("ALARM: frozen", "")
+            if found:
+                self._open = None
+                return
         vault, tip = vault_of(head), sources.bitcoin.load_height()
         versions = self.session.versions(vault)
         flying = [one for one in versions if self._is_known(one)]
@@ -188,10 +201,13 @@ class Signer:
                     self._say(f"claim of {one.outpoint}", str(error))
 
     def _is_known(self, one: Version) -> bool:
-        """Whether Bitcoin has a version, sending it again where this signer can."""
+        """Whether Bitcoin has a version, sending it again where this signer can.
+
+        In its mempool or in a block of the best chain: its index knows transactions of lost blocks too.
+        """
         bitcoin = self.session.sources.bitcoin
-        txid = bytes.fromhex(one.txid)[::-1]
-        if bitcoin.load_transaction(txid) is None:
+        txid, place = bytes.fromhex(one.txid)[::-1], read_outpoint(one.vault or one.inputs[0])
+        if bitcoin.load_spender(place) != txid and bitcoin.load_mined(txid) is None:
             if not one.raw:
                 return False
             try:
@@ -221,7 +237,7 @@ class Signer:
             return
         except (DepositUnknown, RoundDiffers) as error:
             self._say("raising the rate", str(error))
-            prepared = prepare_round(self.session, reachable)
+            prepared = prepare_round(self.session, reachable, vault=outpoint_of(head.vault))
         self._lead(prepared, reachable, tip)
 
     def _begin(self, head: PegState, versions: Sequence[Version], tip: int) -> None:
@@ -242,7 +258,7 @@ class Signer:
         if reachable is None:
             return
         try:
-            prepared = self._reopen(vault, tip) or prepare_round(self.session, reachable)
+            prepared = self._reopen(vault, tip) or prepare_round(self.session, reachable, vault=coin)
         except (NothingToDo, WithdrawalInvalid) as error:
             if head.is_refresh_due(tip, rules):
                 self._say("ALARM: refresh", f"the vault has to be moved before the council may, and cannot be: {error}")
@@ -327,10 +343,6 @@ class Signer:
         self._lead(instead, others if is_enough else reachable, tip)
 
     # --- saying
-
-    def _say_alarms(self, head: PegState) -> None:
-        frozen = head.frozen
-        self._say("ALARM: frozen", "" if frozen is None else frozen.reason.name.lower())
 
     def _say(self, what: str, text: str) -> None:
         """Log a change once."""

@@ -137,7 +137,7 @@ class Session:
                 raise ProposalMalformed("transaction", str(error)) from error
             if transaction.encode_stripped() != proposal.transaction.encode_stripped():
                 raise ProposalMalformed("transaction", "not that of its proposal")
-            vault = vault_of(self._head())
+            vault = self._vault_of(transaction)
             if vault != FIRST and show_outpoint(inputs_of(transaction)[0]) != vault:
                 raise ProposalMalformed("transaction", f"does not spend the vault, {vault}")
             self.sources.bitcoin.send(transaction)
@@ -184,12 +184,19 @@ class Session:
         """The draft, the vault that it spends, and which inputs are this key's to sign."""
         if proposal.path is not path:
             raise WrongPath("path", proposal.path.value, path.value)
-        known = [one.rate for one in self._protection.versions(vault_of(self._head())) if one.signed]
+        known = [one.rate for one in self._protection.versions(self._vault_of(proposal.transaction)) if one.signed]
         rebuilt = rebuild(proposal, self.sources, max(known, default=0))
         mine = [self.key.public in one.custody.signers.keys for one in rebuilt.draft.inputs]
         if not any(mine):
             raise NotMine("key", self.key.public, "one of those that hold what the round spends")
         return rebuilt.draft, show_outpoint(rebuilt.vault), mine
+
+    def _vault_of(self, transaction: Transaction) -> str:
+        """The vault that a round has to spend; of a frozen peg only Bitcoin knows it, and `rebuild` looks there."""
+        head = self._head()
+        if head.frozen is None:
+            return vault_of(head)
+        return show_outpoint(next(iter(inputs_of(transaction)), None))
 
     def _protect(self, vault: str, proposal: Proposal, draft: Draft, raw: bytes, signature: bytes) -> None:
         """Check and write down; only then may a signature, or a part of one, leave."""

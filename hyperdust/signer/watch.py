@@ -70,6 +70,11 @@ class Watch:
             self._read(cursor, at, firsts, known)
         return tuple(cursor.found)
 
+    @property
+    def vault(self) -> Outpoint | None:
+        """The last vault that was found; None: none yet."""
+        return None if self._cursor is None else self._cursor.coin
+
     def dead_firsts(self, firsts: Collection[Version], depth: int) -> frozenset[str]:
         """Ids of first rounds of which another transaction, so deep, spends a deposit."""
         if (cursor := self._cursor) is None:
