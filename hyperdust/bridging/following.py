@@ -10,11 +10,11 @@ from bridge.deposits import Outpoint
 from bridge.params import SPACING_S
 from bridge.scripts import Binding
 from bridge.work import show_hash
-from hyperdust.bitcoind import Bitcoind
+from hyperdust.bitcoind import AnswerMalformed, Bitcoind, RpcFault
 from hyperdust.bridging.addresses import address_of_script
 from hyperdust.bridging.errors import BridgeRefused, NotStanding, WaitTimeout
 from hyperdust.bridging.keeping import Kept, add_outpoint
-from hyperdust.bridging.looking import Spender, find_payout, find_spender, find_unspent, read_pace
+from hyperdust.bridging.looking import Spender, find_charge, find_payout, find_spender, find_unspent, read_pace
 from hyperdust.bridging.reclaim import Coin
 from hyperdust.bridging.standing import DepositState, Standing, WithdrawalState
 from hyperdust.bridging.terms import Terms, ask_peg, read_terms
@@ -25,6 +25,8 @@ _POLL_S: Final = 1.0
 _PAYMENT_POLL_S: Final = 5.0
 _ROUND_BLOCKS: Final = 7
 """Signers build on a vault that has so many confirmations: that far apart their transactions are, at least."""
+_PAUSE_BLOCKS: Final = 3 * _ROUND_BLOCKS
+"""So long without a vault transaction, while something waits for one, is no ordinary waiting."""
 
 
 class UnknownWithdrawal(BridgeRefused):
@@ -71,27 +73,21 @@ def stand_deposit(sources: Sources, terms: Terms, outpoint: Outpoint, kept: Kept
         why = "the node has seen no sweep of it; name a bitcoind with --bitcoin-rpc to see the coin itself"
         return replace(unseen, reason=why)
     if (coin := find_unspent(sources.bitcoin, outpoint)) is not None:
-        return _stand_unswept(terms, unseen, coin, pace)
+        return _stand_unswept(sources, terms, unseen, coin, pace)
     if (spender := find_spender(sources.bitcoin, outpoint)) is None:
         return replace(unseen, reason="there is no such coin, or it was spent long ago; is the txid right?")
     return _stand_spent(terms, unseen, spender, pace, kept)
 
 
-def _stand_unswept(terms: Terms, unseen: Standing, coin: Coin, pace: int | None) -> Standing:
+def _stand_unswept(sources: Sources, terms: Terms, unseen: Standing, coin: Coin, pace: int | None) -> Standing:
     rules, needed, sats = terms.rules, terms.rules.origin_depth, coin.output.sats
     state, reason = DepositState.CONFIRMING, f"signers sweep it at {needed} confirmations, or before"
     if coin.confirmations >= needed:
         state, reason = DepositState.WAITING, "the signers take it in with their next vault transaction"
     blocks = max(0, needed - coin.confirmations) + _ROUND_BLOCKS + rules.depth_of(sats) + 1
     expected = None if pace is None else blocks * pace
-    if terms.frozen is not None:
-        reason, expected = f"the peg is frozen ({terms.frozen})", None
-    if sats < rules.min_deposit_sats:
-        way_out = f"`hyperdust bridge reclaim` gets it back after {rules.reclaim_blocks} blocks"
-        reason = f"{sats} sats are below the least deposit, {rules.min_deposit_sats}: never swept; {way_out}"
-        expected = None
-    elif coin.confirmations >= rules.reclaim_blocks:
-        reason, expected = "nobody has swept it; `hyperdust bridge reclaim` gets it back now", None
+    if (why := _why_not_swept(sources, terms, coin, unseen.fee_sats)) is not None:
+        reason, expected = why, None
     return replace(
         unseen,
         state=state,
@@ -103,19 +99,64 @@ def _stand_unswept(terms: Terms, unseen: Standing, coin: Coin, pace: int | None)
     )
 
 
+def _why_not_swept(sources: Sources, terms: Terms, coin: Coin, max_fee: int | None) -> str | None:
+    """What keeps signers from taking a coin; None: nothing that is seen here."""
+    rules, sats = terms.rules, coin.output.sats
+    way_out = f"`hyperdust bridge reclaim` gets it back after {rules.reclaim_blocks} blocks"
+    if sats < rules.min_deposit_sats:
+        return f"{sats} sats are below the least deposit, {rules.min_deposit_sats}: never swept; {way_out}"
+    if coin.from_coinbase:
+        return f"it was mined straight to this address, and such a coin is never swept; {way_out}"
+    if coin.confirmations >= rules.reclaim_blocks:
+        return "nobody has swept it; `hyperdust bridge reclaim` gets it back now"
+    if terms.frozen is not None:
+        return f"the peg is frozen ({terms.frozen})"
+    if coin.confirmations < rules.origin_depth:
+        return None
+    if (pause := _find_pause(sources, terms, coin.confirmations)) is not None:
+        return f"{pause}; {way_out}"
+    if max_fee is None or terms.state.vault is None or sources.bitcoin is None:
+        return None
+    if (charge := find_charge(sources.bitcoin, Outpoint(terms.state.vault.txid, 0))) > max_fee:
+        return (
+            f"Bitcoin's fees are above its maximum: deposits pay {charge} sats each now, this one at most {max_fee}; "
+            f"it waits for cheaper blocks, or {way_out}"
+        )
+    return None
+
+
+def _find_pause(sources: Sources, terms: Terms, waited: int) -> str | None:
+    """Why nothing moves for what has waited so many Bitcoin blocks; None: it may move any time."""
+    vault, signers = terms.state.vault, terms.custody.signers
+    if vault is None or (still := min(waited, terms.height - vault.height)) < _PAUSE_BLOCKS:
+        return None
+    if sources.bitcoin is not None and find_spender(sources.bitcoin, Outpoint(vault.txid, 0)) is not None:
+        return None
+    return (
+        f"no vault transaction for {still} Bitcoin blocks: fewer than {signers.threshold} of {len(signers.keys)} "
+        "signers answer, or no round pays for itself; nothing is lost, and it goes on when they are back"
+    )
+
+
 def _stand_spent(terms: Terms, unseen: Standing, spender: Spender, pace: int | None, kept: Kept | None) -> Standing:
     seen = replace(unseen, confirmations=spender.confirmations, txid=show_hash(spender.transaction.txid))
     if not spender.is_sweep:
         return replace(seen, state=DepositState.SPENT, reason="taken back by its owner, not swept by the signers")
     sats = None if kept is None else kept.sats
     needed = terms.rules.depth_of(sats or 0) + 1
+    reason = f"its sweep needs {needed} confirmations"
+    if not spender.confirmations:
+        most = "" if kept is None else f", at most to {kept.binding.max_fee}"
+        reason = (
+            f"its sweep is in no block yet; signers raise its fee, {spender.charge} sats of it this deposit's{most}"
+        )
     return replace(
         seen,
         state=DepositState.SWEPT if spender.confirmations else DepositState.SWEEPING,
         sats=sats,
         fee_sats=spender.charge if kept is None else min(spender.charge, kept.binding.max_fee),
         needed=needed,
-        reason=f"its sweep needs {needed} confirmations",
+        reason=reason,
         expected_s=None if pace is None else max(0, needed - spender.confirmations) * pace,
     )
 
@@ -147,7 +188,10 @@ def stand_withdrawal(sources: Sources, terms: Terms, number: int) -> Standing:
         return found
     spender = find_payout(sources.bitcoin, Outpoint(vault.txid, 0), script, answer["sats"])
     if spender is None:
-        return found
+        if found.state is not WithdrawalState.QUEUED or terms.frozen or terms.state.vault_sats < answer["sats"]:
+            return found
+        pause = _find_pause(sources, terms, _waited(sources, terms, answer["changed_at"]))
+        return found if pause is None else replace(found, reason=pause, expected_s=None)
     return replace(
         found,
         state=WithdrawalState.PAYING,
@@ -156,6 +200,20 @@ def stand_withdrawal(sources: Sources, terms: Terms, number: int) -> Standing:
         reason=f"paid on Bitcoin; {answer['needed']} confirmations make it final here",
         expected_s=None if pace is None else max(0, answer["needed"] - spender.confirmations) * pace,
     )
+
+
+def _waited(sources: Sources, terms: Terms, since: int) -> int:
+    """Bitcoin blocks from the origin of an L2 block to the head's."""
+    block = sources.client.call("eth_getBlockByNumber", hex(since), False)
+    if block is None or terms.origin_height is None or sources.bitcoin is None:
+        return 0
+    try:
+        header = sources.bitcoin.call("getblockheader", bytes.fromhex(block["parentBeaconBlockRoot"][2:])[::-1].hex())
+        return int(terms.origin_height - int(header["height"]))
+    except RpcFault:
+        return 0  # none yet, or a branch that it does not know
+    except (KeyError, TypeError, ValueError) as error:
+        raise AnswerMalformed("getblockheader", block) from error
 
 
 def _scale(expected_s: int | None, pace: int | None) -> int | None:

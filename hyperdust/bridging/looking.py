@@ -82,6 +82,16 @@ def find_payout(bitcoin: Bitcoind, vault: Outpoint, script: bytes, sats: int) ->
     return None
 
 
+def find_charge(bitcoin: Bitcoind, vault: Outpoint) -> int:
+    """Sats that each deposit paid in the last vault transaction that swept one: waiting, or that made `vault`; or 0."""
+    try:
+        spender = find_spender(bitcoin, vault)
+        made = Transaction.decode(bitcoin.raw_transaction(vault.txid)) if spender is None else spender.transaction
+    except RpcFault:
+        return 0  # no transaction index
+    return max((one.sequence & CHARGE_FLAG - 1 for one in made.inputs if one.sequence & CHARGE_FLAG), default=0)
+
+
 def read_pace(bitcoin: Bitcoind) -> int:
     """Seconds between the last blocks; at least 1."""
     tip = bitcoin.chain_info().height

@@ -31,6 +31,8 @@ class Coin:
     output: Output
     confirmations: int
     """0: in the mempool."""
+    from_coinbase: bool = False
+    """Made by mining: signers never sweep such a coin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def find_coin(bitcoin: Bitcoind, outpoint: Outpoint) -> Coin:
         )
     try:
         output = Output(btc_to_sats(found["value"]), bytes.fromhex(found["scriptPubKey"]["hex"]))
-        return Coin(outpoint, output, int(found["confirmations"]))
+        return Coin(outpoint, output, int(found["confirmations"]), bool(found["coinbase"]))
     except (KeyError, TypeError, ValueError) as error:
         raise AnswerMalformed("gettxout", found) from error
 

@@ -375,11 +375,65 @@ class Mempool:
 )
 def test_a_deposit_before_its_sweep(tmp_path, sats, confirmations, state, cause):
     kept = make_kept(tmp_path)
-    coin = {"value": sats, "confirmations": confirmations, "scriptPubKey": {"hex": kept.script.hex()}}
+    coin = make_coin(kept, sats, confirmations)
     found = stand_deposit(Sources(UNSWEPT, Mempool(coin)), make_terms(), Outpoint(bytes(32), 0), kept)
     assert (found.state, found.confirmations, found.needed) == (state, confirmations, 6)
     assert cause in found.reason
     assert found.fee_sats == 5_000
+
+
+def make_coin(kept, sats="0.005", confirmations=6, *, coinbase=False):
+    script = {"hex": kept.script.hex()}
+    return {"value": sats, "confirmations": confirmations, "scriptPubKey": script, "coinbase": coinbase}
+
+
+def test_a_coin_that_was_mined_is_said_to_stay(tmp_path):
+    kept = make_kept(tmp_path)
+    coin = make_coin(kept, coinbase=True)
+    found = stand_deposit(Sources(UNSWEPT, Mempool(coin)), make_terms(), Outpoint(bytes(32), 0), kept)
+    assert "such a coin is never swept" in found.reason
+    assert found.expected_s is None
+
+
+VAULT = VaultCoin(b"\x01" * 32, 499_600, 490, 0)
+
+
+class Rounds(Mempool):
+    """The coin is unspent; the vault's transaction swept others for a charge, and nothing spends its output."""
+
+    def __init__(self, coin, charge, since=400):
+        super().__init__(coin)
+        self.made = Transaction(2, (Input(bytes(32), 0, b"", CHARGE_FLAG + charge),), (Output(9, b"\x51"),), 0)
+        self.since = since
+
+    def call(self, method, *params):
+        return {"height": self.since} if method == "getblockheader" else super().call(method, *params)
+
+    def raw_transaction(self, txid):
+        assert txid == VAULT.txid
+        return self.made.encode()
+
+
+@pytest.mark.parametrize(("charge", "is_said"), [(5_000, False), (5_001, True)])
+def test_a_deposit_whose_maximum_fee_is_too_low_says_so(tmp_path, charge, is_said):
+    kept = make_kept(tmp_path)
+    terms = make_terms(replace(make_genesis(CUSTODY, 0), base=VAULT))
+    found = stand_deposit(Sources(UNSWEPT, Rounds(make_coin(kept), charge)), terms, Outpoint(bytes(32), 0), kept)
+    assert ("this one at most 5000" in found.reason) is is_said
+
+
+@pytest.mark.parametrize(("height", "is_said"), [(490 + 20, False), (490 + 21, True)])
+def test_what_waits_while_no_vault_transaction_comes_says_so(tmp_path, height, is_said):
+    kept = make_kept(tmp_path)
+    terms = make_terms(replace(make_genesis(CUSTODY, 0), base=VAULT), height=height)
+    coin = make_coin(kept, confirmations=50)
+    found = stand_deposit(Sources(UNSWEPT, Rounds(coin, 0)), terms, Outpoint(bytes(32), 0), kept)
+    assert ("fewer than 2 of 3 signers answer" in found.reason) is is_said
+    node = Node(hyperdust_getWithdrawal=WITHDRAWAL, eth_getBlockByNumber={"parentBeaconBlockRoot": "0x" + "07" * 32})
+    found = stand_withdrawal(Sources(node, Rounds(coin, 0)), terms, 0)
+    assert ("fewer than 2 of 3 signers answer" in found.reason) is is_said
+    late = stand_withdrawal(Sources(node, Rounds(coin, 0, since=height - 10)), terms, 0)
+    assert "signers answer" not in late.reason, "it has not waited long"
 
 
 @pytest.mark.parametrize(("sequence", "state", "fee"), [(CHARGE_FLAG + 321, "sweeping", 321), (1_008, "spent", 5_000)])
@@ -408,6 +462,7 @@ WITHDRAWAL = {
     "needed": 7,
     "reason": "the vault holds 0 sats",
     "expected_s": 7_200,
+    "changed_at": 9,
 }
 
 
@@ -423,8 +478,7 @@ def test_a_withdrawal(status):
 
 
 def test_a_payout_in_the_mempool_is_seen():
-    vault = VaultCoin(b"\x01" * 32, 499_600, 490, 0)
-    state = replace(make_genesis(CUSTODY, 0), base=vault)
+    state = replace(make_genesis(CUSTODY, 0), base=VAULT)
     outputs = (Output(1, b"\x51\x20" + bytes(32)), Output(40_000, b"\x00\x14" + bytes(20)))
     payout = Transaction(2, (Input(b"\x01" * 32, 0, b"", CHARGE_FLAG),), outputs, 0)
     sources = Sources(Node(hyperdust_getWithdrawal=WITHDRAWAL), Mempool(spender=payout))
