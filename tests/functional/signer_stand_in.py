@@ -21,15 +21,16 @@ from consensus.errors import EvidenceRefused
 from consensus.evidence import apply_evidence
 from hyperdust.signer.config import load_network
 from hyperdust.signer.key import SigningKey
+from hyperdust.signer.musig import aggregate_key
 from hyperdust.wallet import signer_key
 
 CHAIN_ID = 0x4859_0001
 
 
 def make_custody(count=3, threshold=2, epoch=0):
-    keys = sorted(SigningKey(signer_key(index)).public for index in range(count))
+    keys = tuple(sorted(SigningKey(signer_key(index)).public for index in range(count)))
     council = sorted(SigningKey(signer_key(index)).public for index in range(3, 6))
-    return Custody(epoch, SignerSet(threshold, tuple(keys)), SignerSet(2, tuple(council)))
+    return Custody(epoch, SignerSet(threshold, keys, aggregate_key(keys)), SignerSet(2, tuple(council)))
 
 
 class StandIn:

@@ -14,13 +14,21 @@ import pytest
 
 from bridge.deposits import Outpoint
 from bridge.params import REGTEST
+from bridge.peg import queue_withdrawal
 from bridge.scripts import Binding, address_of, deposit_output
+from bridge.taproot import Path
 from bridge.transactions import Output, Transaction
 from chain.params import DEVNET_CHAIN_IDS
+from hyperdust.signer.bitcoin import BitcoindSource
 from hyperdust.signer.errors import PeerFault, PeerRefused
 from hyperdust.signer.key import SigningKey, proposal_digest
-from hyperdust.signer.peers import Peer
+from hyperdust.signer.lead import prepare_round
+from hyperdust.signer.node import RpcNode
+from hyperdust.signer.peers import Peer, serve
 from hyperdust.signer.proposal import Proposal
+from hyperdust.signer.protection import Protection
+from hyperdust.signer.rebuild import Limits, Sources
+from hyperdust.signer.session import Session
 from hyperdust.wallet import signer_key
 from tests.functional.ports import free_ports
 from tests.functional.signer_stand_in import StandIn, make_custody
@@ -79,6 +87,15 @@ class Signers:
 
     def log(self, index):
         return (self.folder / f"signer{index}.log").read_text(errors="replace")
+
+    def gather(self):
+        """Wait until all that run answer each other."""
+        poll(lambda: all("protection=" in self.log(index) for index in self.running))
+        poll(
+            lambda: all(
+                self.log(index).count("signer away") <= self.log(index).count("is back") for index in self.running
+            )
+        )
 
     def stop(self):
         for process in self.running.values():
@@ -149,8 +166,14 @@ def confirm(node, bitcoin, transaction):
     return poll(lambda: (state := node.advance()).vault and state.vault.txid == transaction.txid and state)
 
 
-def fund(node, bitcoin):
-    pay_in(node, bitcoin)
+def path_of(transaction):
+    """By which its inputs were spent, all of them."""
+    (size,) = {len(one.witness) for one in transaction.inputs}
+    return Path.KEY if size == 1 else Path.SCRIPT
+
+
+def fund(node, bitcoin, sats=1_000_000):
+    pay_in(node, bitcoin, sats)
     bitcoin.mine(2)
     return confirm(node, bitcoin, round_in_pool(bitcoin))
 
@@ -175,6 +198,7 @@ def script_of(bitcoin):
 
 def test_in_and_out(node, bitcoin, signers):
     signers.start(0, 1, 2)
+    signers.gather()
     outpoint = pay_in(node, bitcoin)
     pay_in(node, bitcoin, announced=False, address=b"\x12" * 20)
     bitcoin.mine(1)
@@ -183,6 +207,7 @@ def test_in_and_out(node, bitcoin, signers):
     bitcoin.mine(1)
     first = round_in_pool(bitcoin)
     assert [Outpoint(one.txid, one.index) for one in first.inputs] == [outpoint]
+    assert path_of(first) is Path.KEY
     state = confirm(node, bitcoin, first)
     assert sum(node.credits) == 1_000_000 - state.records[0].charge
     assert state.vault_sats == first.outputs[0].sats
@@ -207,6 +232,7 @@ def test_in_and_out(node, bitcoin, signers):
 
 def test_a_stuck_round_is_bumped_by_whoever_is_left(node, bitcoin, signers):
     signers.start(0, 1, 2)
+    signers.gather()
     pay_in(node, bitcoin)
     bitcoin.mine(2)
     first = round_in_pool(bitcoin)
@@ -215,15 +241,80 @@ def test_a_stuck_round_is_bumped_by_whoever_is_left(node, bitcoin, signers):
     bumped = wait_stuck(bitcoin, lambda: next((txid for txid in pool(bitcoin) if txid != first.txid), None))
     bumped = Transaction.decode(bitcoin.client.raw_transaction(bumped))
     assert first.txid not in pool(bitcoin)
+    assert (path_of(first), path_of(bumped)) == (Path.KEY, Path.SCRIPT), "who is left has k signatures"
     assert bumped.inputs[0].txid == first.inputs[0].txid
     assert bumped.outputs[0].sats < first.outputs[0].sats
     state = confirm(node, bitcoin, bumped)
     assert len(state.records) == 1
     signers.start(leader)
     poll(lambda: signers.log(leader).count("protection=") == 2)
+    signers.gather()
     pay_in(node, bitcoin, 300_000)
     bitcoin.mine(2)
-    confirm(node, bitcoin, round_in_pool(bitcoin))
+    made = round_in_pool(bitcoin)
+    assert path_of(made) is Path.KEY
+    confirm(node, bitcoin, made)
+
+
+class Spoiler(Session):
+    """Gives its nonces, then parts that are none."""
+
+    def sign_together(self, *given):
+        return tuple(one and bytes(31) + b"\x07" for one in super().sign_together(*given))
+
+
+def test_a_signer_that_spoils_the_common_signature_holds_nobody_up(node, bitcoin, signers):
+    """The round goes out by k signatures in the same turn, and the log names the key."""
+    signers.start(0, 1)
+    key = SigningKey(signer_key(2))
+    session = _session(node, bitcoin, signers, key, Spoiler)
+    server = serve(session, signers.address(2))
+    try:
+        signers.gather()
+        for count in range(2):
+            pay_in(node, bitcoin, address=bytes([count]) * 20)
+            bitcoin.mine(2)
+            made = round_in_pool(bitcoin)
+            assert path_of(made) is Path.SCRIPT
+            confirm(node, bitcoin, made)
+        said = [line for index in (0, 1) for line in signers.log(index).splitlines() if "wrong part" in line]
+        assert said
+        assert all(key.public.hex() in line for line in said)
+    finally:
+        server.stop(0).wait()
+        _close(session)
+
+
+@pytest.mark.parametrize("running", [(0, 1, 2), (0, 2)])
+def test_a_large_round(node, bitcoin, signers, running):
+    """20 inputs, 50 payouts, anchor: 69 vB a payout by one signature of all; by two signatures where one is away."""
+    signers.start(0, 1, 2)
+    signers.gather()
+    fund(node, bitcoin, 3_000_000)
+    for index in {0, 1, 2} - set(running):
+        signers.kill(index)
+    node.held_final = node.held_finalized = len(node.states) - 1  # nothing is due before all is there
+    node.advance(lambda state: _queue(state, [script_of(bitcoin)[1] for _ in range(50)], node.rules))
+    node.burn(20_000)
+    for at in range(19):
+        pay_in(node, bitcoin, 100_000, address=bytes([at]) * 20)
+    bitcoin.mine(2)
+    node.held_final = node.held_finalized = None
+    made = round_in_pool(bitcoin)
+    assert (len(made.inputs), len(made.outputs)) == (20, 52)
+    size = bitcoin.client.call("getmempoolentry", made.txid[::-1].hex())["vsize"]
+    print(f"20 inputs, 50 payouts, anchor: {size} vB, {path_of(made).value}")
+    assert path_of(made) is (Path.KEY if len(running) == 3 else Path.SCRIPT)
+    assert size <= 70 * 50 or len(running) == 2
+    state = confirm(node, bitcoin, made)
+    assert not state.queue
+    assert state.frozen is None
+
+
+def _queue(state, scripts, rules):
+    for script in scripts:
+        state = queue_withdrawal(state, script, 20_000, 10_000, rules)
+    return state
 
 
 def test_one_signer_alone_signs_nothing_two_do(node, bitcoin, signers):
@@ -339,25 +430,27 @@ def _reach(signers, node, index):
 
 def _propose(node, bitcoin, signers, key, fallback=2_000) -> Proposal:
     """As an honest leader with that key would."""
-    from hyperdust.signer.bitcoin import BitcoindSource
-    from hyperdust.signer.lead import prepare_round
-    from hyperdust.signer.node import RpcNode
-    from hyperdust.signer.protection import Protection
-    from hyperdust.signer.rebuild import Limits, Sources
-    from hyperdust.signer.session import Session
-
-    limits = Limits(deposit_depth=2, fallback_rate=fallback, round_blocks=2)
-    sources = Sources(RpcNode(node.url), BitcoindSource(bitcoin.node.url, bitcoin.node.login), node.rules, limits)
-    path = signers.folder / "liar" / f"{time.monotonic_ns()}.json"
-    session = Session(key, node.place(0)[0], sources, Protection(path))
+    session = _session(node, bitcoin, signers, key, Session, fallback)
     others = {SigningKey(signer_key(index)).public for index in range(3)}
     reachable = {one: None for one in others if one != key.public}
     try:
-        return prepare_round(session, _Known(reachable)).proposal
+        return prepare_round(session, _Known(reachable), Path.SCRIPT).proposal
     finally:
-        session.close()
-        sources.node.close()
-        sources.bitcoin.close()
+        _close(session)
+
+
+def _session(node, bitcoin, signers, key, kind, fallback=2_000):
+    """A signer's answers in this process, with a protection file of its own."""
+    limits = Limits(deposit_depth=2, fallback_rate=fallback, round_blocks=2)
+    sources = Sources(RpcNode(node.url), BitcoindSource(bitcoin.node.url, bitcoin.node.login), node.rules, limits)
+    path = signers.folder / "liar" / f"{time.monotonic_ns()}.json"
+    return kind(key, node.place(0)[0], sources, Protection(path))
+
+
+def _close(session):
+    session.close()
+    session.sources.node.close()
+    session.sources.bitcoin.close()
 
 
 class _Known(dict):
