@@ -47,6 +47,8 @@ _ROUNDS: Final = 4
 """Deposits of so many rounds are looked at, those that may pay most first: what pays nothing keeps nobody out."""
 _STEP: Final = (3, 2)
 """A replacement pays half as much again."""
+_TRIES: Final = 3
+"""Fewer take part at a higher rate, so it has to be higher still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,11 @@ class Prepared:
 
 
 def prepare_round(
-    session: Session, reachable: Reachable, path: Path | None = None, vault: Outpoint | None = None
+    session: Session,
+    reachable: Reachable,
+    path: Path | None = None,
+    vault: Outpoint | None = None,
+    least_rate: int = 0,
 ) -> Prepared:
     """Plan the next round from this signer's own sources, as far as k of the signers see.
 
@@ -70,6 +76,7 @@ def prepare_round(
         reachable: the others that answer.
         path: how it is spent; None: by one signature where all signers of all that it spends are there, else by k.
         vault: of a frozen peg, the last output of the list on Bitcoin: the round takes in gifts that make it whole.
+        least_rate: sat per 1,000 vB, where the estimate is lower.
 
     Raises:
         NothingToDo: nothing pays for itself.
@@ -90,7 +97,7 @@ def prepare_round(
     basis = _Round(
         hold_back(state, load_payable(payable, sources)),
         make_anchor(state, place, height, sources),
-        sources.limits.rate_of(sources.bitcoin.load_rate()),
+        min(max(sources.limits.rate_of(sources.bitcoin.load_rate()), least_rate), sources.limits.max_rate),
         height,
         sources.rules,
     )
@@ -134,6 +141,29 @@ def prepare_bump(session: Session, before: Proposal, reachable: Reachable, path:
     draft = build_draft(state, replace(planned, rate=min(wanted, most)), rules)
     vault = show_outpoint(basis.vault)
     return _prepare(session, draft, before.state, before.payable, before.planned_rate, vault, before.height)
+
+
+def prepare_dearer(session: Session, before: Proposal, reachable: Reachable) -> Prepared:
+    """Another round in the place of one that somebody's maximum fee holds up: of those alone who can pay more.
+
+    Raises:
+        RateTooHigh: at no rate that this signer pays would nodes take it in the place of the other.
+        NothingToDo: nobody can pay more.
+        The rules of `load_basis`, and of `prepare_round`.
+    """
+    sources, rules = session.sources, session.sources.rules
+    basis = load_basis(before, sources)
+    old = build_draft(basis.state, replace(basis.planned, rate=before.rate), rules)
+    rate = max(before.rate * _STEP[0] // _STEP[1], before.rate + 2 * rules.relay_step)
+    for _ in range(_TRIES):
+        prepared = prepare_round(session, reachable, vault=basis.vault, least_rate=rate)
+        draft = prepared.draft
+        if not (draft.round.deposits or draft.round.payouts):
+            raise NothingToDo(f"nobody can pay {rate} sat per 1,000 vB")
+        rate = -(-(old.fee * 1000 + rules.relay_step * draft.vsize) // draft.vsize)  # BIP-125: it pays more in all
+        if draft.round.rate >= rate:
+            return prepared
+    raise RateTooHigh("rate of another round", before.rate, f"{rate} and more, to take its place")
 
 
 def prepare_by_script(session: Session, before: Prepared) -> Prepared:

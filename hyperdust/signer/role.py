@@ -31,7 +31,15 @@ from hyperdust.signer.errors import (
 )
 from hyperdust.signer.evidence import build_evidence, scripts_of
 from hyperdust.signer.key import SigningKey
-from hyperdust.signer.lead import Prepared, Reachable, collect, prepare_bump, prepare_by_script, prepare_round
+from hyperdust.signer.lead import (
+    Prepared,
+    Reachable,
+    collect,
+    prepare_bump,
+    prepare_by_script,
+    prepare_dearer,
+    prepare_round,
+)
 from hyperdust.signer.mending import Mender
 from hyperdust.signer.node import RpcNode
 from hyperdust.signer.peers import Peers, serve
@@ -234,7 +242,13 @@ class Signer:
             prepared = self._reopen(vault_of(head), tip, best.rate + 1) or prepare_bump(self.session, before, reachable)
         except (RateTooHigh, FeeTooLow) as error:
             self._say("raising the rate", str(error))
-            return
+            if head.vault is None:
+                return
+            try:
+                prepared = prepare_dearer(self.session, before, reachable)
+            except (RateTooHigh, NothingToDo, WithdrawalInvalid) as ended:
+                self._say("a round without those at their maximum fee", str(ended))
+                return
         except (DepositUnknown, RoundDiffers) as error:
             self._say("raising the rate", str(error))
             prepared = prepare_round(self.session, reachable, vault=outpoint_of(head.vault))

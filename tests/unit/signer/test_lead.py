@@ -10,7 +10,7 @@ from bridge.scripts import Custody, SignerSet, vault_output
 from bridge.transactions import Output
 from hyperdust.signer.errors import NotMine, PeerFault, PeerRefused, RateTooHigh, StateNotFinal, TooFewSignatures
 from hyperdust.signer.key import SigningKey
-from hyperdust.signer.lead import collect
+from hyperdust.signer.lead import collect, prepare_dearer
 from hyperdust.signer.protection import FIRST
 from hyperdust.signer.rebuild import Limits
 from hyperdust.signer.watch import Watch
@@ -161,6 +161,39 @@ def test_a_bump_ends_at_somebodys_cap(world):
     world.complete(leader, other, prepared)
     with pytest.raises(RateTooHigh):
         world.bump(leader, prepared)
+
+
+def test_who_is_at_his_maximum_fee_holds_up_no_other(world):
+    """Two deposits and a payout share a round; when fees rise past one's cap, another round goes without it."""
+    world.open_vault()
+    poor, rich = world.pay_in(max_fee=800), world.pay_in(max_fee=20_000)
+    world.withdraw()
+    leader, other = world.session(0, "a"), world.session(1, "b")
+    first = world.propose(leader)
+    assert {one.outpoint for one in first.proposal.deposits} == {poor, rich}
+    world.bitcoin.send(world.complete(leader, other, first))
+    bumped = world.bump(leader, first)
+    with pytest.raises(RateTooHigh):
+        world.bump(leader, bumped)
+    dearer = prepare_dearer(leader, bumped.proposal, world.reachable(leader))
+    assert [one.outpoint for one in dearer.proposal.deposits] == [rich]
+    assert len(dearer.draft.round.payouts) == 1
+    assert dearer.proposal.rate > bumped.proposal.rate
+    assert 1_000 * (dearer.draft.fee - bumped.draft.fee) >= RULES.relay_step * dearer.draft.vsize, "BIP-125"
+    assert dearer.draft.inputs[0] == bumped.draft.inputs[0], "it spends the same vault"
+
+
+def test_where_nobody_can_pay_more_the_round_stays(world):
+    world.open_vault()
+    world.burn(100_000)
+    world.pay_in(max_fee=600)
+    leader, other = world.session(0, "a"), world.session(1, "b")
+    first = world.propose(leader)
+    world.bitcoin.send(world.complete(leader, other, first))
+    with pytest.raises(RateTooHigh):
+        world.bump(leader, first)
+    with pytest.raises(NothingToDo, match="nobody can pay"):
+        prepare_dearer(leader, first.proposal, world.reachable(leader))
 
 
 @pytest.mark.parametrize(("estimate", "rate"), [(None, 5_000), (10, 1_000), (20_000, 20_000), (9_000_000, 500_000)])
