@@ -22,6 +22,7 @@ from pouw.compiler.assemble import clean_name
 from pouw.compiler.export import export_module, import_torch
 from pouw.compiler.folder import Evaluation, ModelFolder, read_image, read_tokenizer, to_integers, write_model
 from pouw.compiler.hf import load_bert
+from pouw.compiler.llama_families import FAMILIES
 from pouw.compiler.loading import FileMissing, read_bounded, read_header, read_settings
 from pouw.compiler.program import Array, Program, evaluate
 from pouw.compiler.quantise import Mining, quantise
@@ -34,7 +35,7 @@ from pouw.graph_encoding import compute_graph_id, encode_top_layer
 TEXTS_MAX: Final = 4096
 TEXT_BYTES_MAX: Final = 16 * 2**20
 HELD_OUT: Final = 4  # one input of four is kept for the report, once there are as many
-DECODERS: Final = ("llama", "qwen2")
+DECODERS: Final = tuple(FAMILIES)
 # several kinds and lengths, for language models that come without a calibration file
 DEFAULT_TEXTS: Final = (
     "Thanks!",
@@ -243,7 +244,7 @@ def _compile_decoder(options: Options, source: Path) -> dict[str, Any]:
     name = options.name or clean_name(source.resolve().name)
     texts = list(DEFAULT_TEXTS if options.calibration is None else read_texts(options.calibration))
     held = texts[::HELD_OUT]
-    context = graph_text.read_model(source)[0].context
+    context = graph_text.read_model(source)[0].longest
     sizes = (min(256, context // 2), min(256, context // 2))
     (options.out / name).mkdir(parents=True, exist_ok=True)
     for path in (source / "config.json", source / "tokenizer.json", *sorted(source.glob("*.safetensors"))):

@@ -6,15 +6,18 @@ operations that IEEE fixes to the bit, so every machine makes the same roots.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pouw.compiler.calibration import Float64, wanted_factors
 from pouw.compiler.fp32 import Float, Weights
+from pouw.compiler.llama_families import FAMILIES
 from pouw.compiler.llama_folder import LlamaShape, SizeOutOfRange
 from pouw.compiler.llama_fp32 import head_weights, logits_of
-from pouw.compiler.llama_tables import rotation_table, silu_table
+from pouw.compiler.llama_rows import normed_heads, position_rows, self_weights
+from pouw.compiler.llama_tables import activation_table, frequencies, rotation_table
 from pouw.compiler.sampling import SAMPLE_MAX, choose_segment
 from pouw.compiler.tables import power_table
 from pouw.execution import Backend, run
@@ -75,7 +78,8 @@ class LlamaCalibration:
     factors: Mapping[str, Int16]
     """"<layer>.<product>" or "head" -> for each column of the product's input 1 .. 256."""
     bits: Mapping[str, int]
-    """Fraction bits of "stream", "embedding", "norm" and "<layer>.<query, key, value, up, outer>"."""
+    """Fraction bits of "stream", "embedding", "norm" and "<layer>.<query, key, value, up, outer>"; "<layer>.raw" are
+    queries and keys before a norm of their own."""
 
 
 def calibrate(
@@ -102,15 +106,20 @@ def calibrate(
         wanted = wanted_factors(columns[name], matrix, STRENGTHS[product])
         factors[name] = np.clip(np.rint(wanted), 1, FACTOR_MAX).astype(np.int16)
     stream = _bits(columns["stream"], 2.0**24, STREAM_MARGIN, STREAM_BITS_MAX)
-    embedding = _bits(np.abs(weights["model.embed_tokens.weight"]), 2.0**15, 1.0, stream)
+    read = ("embed_tokens", "positions") if FAMILIES[shape.family].positions else ("embed_tokens",)
+    tables = [weights[f"model.{table}.weight"] for table in read]
+    embedding = min(_bits(np.abs(table), 2.0**15, 1.0, stream) for table in tables)
     stream = min(stream, embedding + WIDEN_MAX)
     norms = [value for name, value in columns.items() if name.endswith(("qkv", "inner", "head"))]
     bits = {"stream": stream, "embedding": embedding, "norm": _bits(np.concatenate(norms), 2.0**15, MARGIN, 14)}
+    parts = ("query", "key", "value", "up", "outer", *(["raw"] if FAMILIES[shape.family].qk_norm else []))
     for layer in range(shape.layers):
-        for part in ("query", "key", "value", "up", "outer"):
+        for part in parts:
             found = columns[f"{layer}.{part}"]
             scale = LOG2_E / np.sqrt(shape.head_size) if part == "query" else 1.0
             bits[f"{layer}.{part}"] = _bits(found * scale, 2.0**15, MARGIN, 14)
+        if not FAMILIES[shape.family].gated:
+            bits[f"{layer}.up"] = bits[f"{layer}.outer"] = GATE_BITS  # what the table takes and gives
     return LlamaCalibration(factors, bits)
 
 
@@ -129,20 +138,21 @@ def build(
     Raises:
         SizeOutOfRange: S + T - 1 positions are more than the model has, or top_k is more than can be proven.
     """
-    prompt_max, limit_max = sizes or (shape.context // 2, shape.context // 2)
-    if prompt_max + limit_max - 1 > shape.context:
-        raise SizeOutOfRange("S + T - 1", prompt_max + limit_max - 1, f"at most {shape.context}")
-    builder = _Builder(weights, shape, calibration)
+    prompt_max, limit_max = sizes or (shape.longest // 2, shape.longest // 2)
+    if prompt_max + limit_max - 1 > shape.longest:
+        raise SizeOutOfRange("S + T - 1", prompt_max + limit_max - 1, f"at most {shape.longest}")
+    builder = _Builder(weights, shape, calibration, positions=prompt_max + limit_max)
+    still = [Decimal(0)] * (shape.head_size // 2)
+    learned = FAMILIES[shape.family].positions
+    angles = still if learned else frequencies(shape.head_size, shape.theta, shape.scaling, shape.turned)
     builder.tables = {
-        "silu": builder.constant(silu_table()),
+        "activation": builder.constant(activation_table(shape.activation)),
         "power": builder.constant(power_table()),
-        "rotation": builder.constant(rotation_table(prompt_max + limit_max, shape.head_size, shape.theta)),
+        "rotation": builder.constant(rotation_table(builder.positions, angles)),
     }
-    bits, stream = calibration.bits, TensorType(INT32, ("R", shape.width))
-    table = _fixed(weights["model.embed_tokens.weight"], bits["embedding"], np.int16)
-    x = builder.add("embedding", "embed.words", SubgraphInput(0), builder.constant(table))
-    x = builder.add("widen", "embed.widen", x, attributes=(bits["stream"] - bits["embedding"],))
-    subgraphs = [builder.subgraph("embed", ("ids",), (("stream.0", stream, x),))]
+    if FAMILIES[shape.family].qk_norm:
+        builder.tables["still"] = builder.constant(rotation_table(builder.positions, still))
+    subgraphs = [_embed(builder)]
     for layer in range(shape.layers):
         subgraphs.append(_read_layer(builder, layer))
         subgraphs.append(_write_layer(builder, layer))
@@ -167,7 +177,9 @@ class _Builder:
     weights: Weights
     shape: LlamaShape
     calibration: LlamaCalibration
-    tables: Mapping[str, Constant] = field(default_factory=dict)
+    positions: int
+    """Rows of the tables that a position chooses from."""
+    tables: dict[str, Constant] = field(default_factory=dict)
     constants: dict[bytes, Tensor] = field(default_factory=dict)
     operators: list[Operator] = field(default_factory=list)
 
@@ -236,6 +248,28 @@ class _Builder:
         return self.add("rescale", f"{label}.rescale", *tensors, attributes=(shift, 2**15 - 1))
 
 
+def _embed(builder: _Builder) -> Subgraph:
+    """The tokens' rows, with what is added to them at their positions."""
+    family, bits = FAMILIES[builder.shape.family], builder.calibration.bits
+    table = _fixed(builder.weights["model.embed_tokens.weight"], bits["embedding"], np.int16)
+    words = builder.add("embedding", "embed.words", SubgraphInput(0), builder.constant(table))
+    shift = (bits["stream"] - bits["embedding"],)
+    x = builder.add("widen", "embed.widen", words, attributes=shift)
+    names: tuple[str | History, ...] = ("ids",)
+    stream = TensorType(INT32, ("R", builder.shape.width))
+    if family.positions or family.qk_norm:
+        names = ("ids", History("ids"))
+    if family.positions:
+        places = _fixed(builder.weights["model.positions.weight"], bits["embedding"], np.int16)[: builder.positions]
+        found = position_rows(builder, words, SubgraphInput(1), places)
+        found = builder.add("widen", "embed.positions.widen", found, attributes=shift)
+        x = builder.add("accumulate", "embed.positions.add", x, found)
+    outputs = [("stream.0", stream, x)]
+    if family.qk_norm:
+        outputs.append(("self", TensorType(INT16, (1, "R", "R")), self_weights(builder, words, SubgraphInput(1))))
+    return builder.subgraph("embed", names, outputs)
+
+
 def all_logits(
     graph: Hypergraph, constants: Mapping[bytes, Tensor], ids: NDArray[np.int32], backend: Backend
 ) -> NDArray[np.int32]:
@@ -264,6 +298,8 @@ def _read_layer(builder: _Builder, layer: int) -> Subgraph:
     matrix = np.concatenate(_matrices(builder.weights, shape, product))
     heads = (("query", shape.heads), ("key", shape.kv_heads), ("value", shape.kv_heads))
     factor = {"query": LOG2_E / float(np.sqrt(np.float64(shape.head_size)))}
+    if FAMILIES[shape.family].qk_norm:
+        heads, factor = (("raw", shape.heads), ("raw", shape.kv_heads), ("value", shape.kv_heads)), {}
     scale = np.concatenate(
         [
             np.full(count * shape.head_size, factor.get(part, 1.0) * 2.0 ** bits[f"{layer}.{part}"])
@@ -274,9 +310,13 @@ def _read_layer(builder: _Builder, layer: int) -> Subgraph:
     bias = _bias(builder.weights, [f"{name}self_attn.{part}_proj" for part in "qkv"], matrix.shape[0])
     qkv = builder.linear(product, "attention.qkv", rows, matrix, bias, scale, bits["norm"], wide=False)
     queries, keys = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
+    names: tuple[str | History, ...] = (f"stream.{layer}", History("ids"))
+    source = qkv
+    if FAMILIES[shape.family].qk_norm:
+        names, source = (*names, "self"), normed_heads(builder, layer, qkv, SubgraphInput(1), SubgraphInput(2))
 
     def turned(label: str, count: int, offset: int) -> OperatorOutput:
-        tensors = (qkv, SubgraphInput(1), builder.tables["rotation"])
+        tensors = (source, SubgraphInput(1), builder.tables["rotation"])
         return builder.add("rope", f"attention.rope.{label}", *tensors, attributes=(count, shape.head_size, offset))
 
     q, k = turned("queries", shape.heads, 0), turned("keys", shape.kv_heads, queries)
@@ -286,7 +326,7 @@ def _read_layer(builder: _Builder, layer: int) -> Subgraph:
         (f"keys.{layer}", TensorType(INT16, ("R", keys)), k),
         (f"values.{layer}", TensorType(INT16, (keys, "R")), v),
     )
-    return builder.subgraph(f"layer.{layer}.read", (f"stream.{layer}", History("ids")), outputs)
+    return builder.subgraph(f"layer.{layer}.read", names, outputs)
 
 
 def _write_layer(builder: _Builder, layer: int) -> Subgraph:
@@ -326,11 +366,12 @@ def _write_layer(builder: _Builder, layer: int) -> Subgraph:
         matrix = weights[f"{place}.weight"]
         return builder.linear(f"{layer}.inner", f"feed.{part}", rows, matrix, bias, units, bits["norm"], wide=False)
 
-    gate = builder.add("lookup", "feed.silu", inner("gate", GATE_BITS), builder.tables["silu"])
-    up_bits, out_bits = bits[f"{layer}.up"], bits[f"{layer}.outer"]
-    product = builder.add(
-        "gated_product", "feed.product", gate, inner("up", up_bits), attributes=(GATE_BITS + up_bits - out_bits,)
-    )
+    gated, up_bits, out_bits = FAMILIES[shape.family].gated, bits[f"{layer}.up"], bits[f"{layer}.outer"]
+    source = inner("gate" if gated else "up", GATE_BITS)
+    product = builder.add("lookup", f"feed.{shape.activation}", source, builder.tables["activation"])
+    if gated:
+        attributes = (GATE_BITS + up_bits - out_bits,)
+        product = builder.add("gated_product", "feed.product", product, inner("up", up_bits), attributes=attributes)
     x = branch("outer", "feed.outer", product, f"{name}mlp.down_proj", out_bits, x)
     inputs = (f"stream.{layer}", f"queries.{layer}", History(f"keys.{layer}"), History(f"values.{layer}"))
     kind = TensorType(INT32, ("R", shape.width))
@@ -345,7 +386,8 @@ def _head(builder: _Builder, sampling: Sampling) -> Subgraph:
     rows = builder.quantize("head", "head", normed)
     matrix = head_weights(builder.weights, shape)
     units = np.full(shape.vocabulary, LOG2_E * 2.0**SCORE_BITS)
-    logits = builder.linear("head", "head", rows, matrix, None, units, bits["norm"], wide=True)
+    bias = builder.weights.get("lm_head.bias")
+    logits = builder.linear("head", "head", rows, matrix, bias, units, bits["norm"], wide=True)
     kind = TensorType(INT32, (1,))
     inputs: tuple[str | History, ...] = (f"stream.{shape.layers}",)
     if sampling.multiplier == 0:
@@ -370,7 +412,7 @@ def _matrices(weights: Weights, shape: LlamaShape, product: str) -> list[Float]:
     places = {
         "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
         "out": ("self_attn.o_proj",),
-        "inner": ("mlp.gate_proj", "mlp.up_proj"),
+        "inner": ("mlp.gate_proj", "mlp.up_proj") if FAMILIES[shape.family].gated else ("mlp.up_proj",),
         "outer": ("mlp.down_proj",),
     }
     return [weights[f"model.layers.{layer}.{place}.weight"] for place in places[part]]

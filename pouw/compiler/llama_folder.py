@@ -1,4 +1,4 @@
-"""What a Hugging Face folder of a Llama or Qwen2 decoder says, from its bytes: sizes, options, weights. No pickle.
+"""What a Hugging Face folder of a decoder of Llama's kind says, from its bytes: sizes, options, weights. No pickle.
 
 Every option that would change a value is either mapped or refused by name; every size is bounded before it is used.
 """
@@ -14,13 +14,45 @@ import numpy as np
 from chain.errors import Malformed, Mismatch, OutOfRange
 from chain.json_text import nests_deeper
 from pouw.compiler.fp32 import Float, Weights
+from pouw.compiler.llama_families import FAMILIES, HeadSizes, pair_heads
+from pouw.compiler.llama_tables import RopeScaling
 from pouw.compiler.loading import DEPTH_MAX
 
 CONFIG_MAX = 2**20
 HEADER_MAX = 2**24
 WEIGHTS_MAX = 2**36
 LAYERS_MAX, WIDTH_MAX, INNER_MAX, VOCABULARY_MAX, CONTEXT_MAX = 96, 2**13, 2**16, 2**20, 2**17
-ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
+ACTIVATIONS = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu": "gelu",
+    "relu": "relu",
+}
+GPT2_NAMES = {
+    "n_embd": "hidden_size",
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+    "n_inner": "intermediate_size",
+    "n_positions": "max_position_embeddings",
+    "activation_function": "hidden_act",
+    "layer_norm_epsilon": "rms_norm_eps",
+}
+WINDOWS = ("mistral", "phi3")  # see the last positions of a longer text only, where the configuration says so
+ROPE_READ = frozenset(
+    [
+        "rope_type",
+        "type",
+        "rope_theta",
+        "factor",
+        "low_freq_factor",
+        "high_freq_factor",
+        "original_max_position_embeddings",
+        "partial_rotary_factor",
+    ]
+)
 READ = frozenset(
     [
         "hidden_size",
@@ -44,7 +76,12 @@ READ = frozenset(
         "rope_scaling",
         "rope_parameters",
         "use_sliding_window",
+        "sliding_window",
         "pretraining_tp",
+        "hidden_activation",
+        "partial_rotary_factor",
+        "scale_attn_weights",
+        "rope_interleaved",
     ]
 )
 WITHOUT_EFFECT = frozenset(
@@ -57,9 +94,23 @@ WITHOUT_EFFECT = frozenset(
         "transformers_version",
         "use_cache",
         "pad_token_id",
-        "sliding_window",
         "max_window_layers",
         "layer_types",
+        "original_max_position_embeddings",
+        "resid_pdrop",
+        "embd_pdrop",
+        "attn_pdrop",
+        "n_ctx",
+        "summary_type",
+        "summary_use_proj",
+        "summary_activation",
+        "summary_proj_to_labels",
+        "summary_first_dropout",
+        "task_specific_params",
+        "reorder_and_upcast_attn",
+        "is_llama_config",
+        "auto_map",
+        "transformers.js_config",
         "output_attentions",
         "output_hidden_states",
         "return_dict",
@@ -69,7 +120,7 @@ WITHOUT_EFFECT = frozenset(
         "label2id",
         "problem_type",
     ]
-)  # sliding_window and max_window_layers count only with use_sliding_window, which is refused
+)  # max_window_layers and layer_types say which layers have a window: texts are held shorter than it
 
 
 class OptionUnmappable(Mismatch):
@@ -105,6 +156,19 @@ class LlamaShape:
     tied: bool
     stop: int
     """Token that ends a text; -1 for none."""
+    family: str = "llama"
+    """`model_type`, a row of FAMILIES."""
+    activation: str = "silu"
+    turned: int | None = None
+    """Entries of each head that rotary positions turn; None: all."""
+    scaling: RopeScaling | None = None
+    window: int | None = None
+    """Positions that the attention sees back; no text may be longer."""
+
+    @property
+    def longest(self) -> int:
+        """Positions that a compiled graph may have."""
+        return min(self.context, self.window or self.context)
 
 
 def parse_config(data: bytes) -> LlamaShape:
@@ -114,33 +178,99 @@ def parse_config(data: bytes) -> LlamaShape:
         FolderMalformed, OptionUnmappable, SizeOutOfRange.
     """
     config = _parse_object("config.json", data, CONFIG_MAX)
+    if config.get("model_type") == "gpt2":
+        config = {GPT2_NAMES.get(name, name): value for name, value in config.items()}
     _check_options(config)
+    kind = config["model_type"]
+    family = FAMILIES[kind]
     heads = _size(config, "num_attention_heads", 1024)
     width = _size(config, "hidden_size", WIDTH_MAX)
     kv_heads = _size(config, "num_key_value_heads", heads, heads)
     head_size = _size(config, "head_dim", WIDTH_MAX, width // heads)
     if heads % kv_heads or head_size % 2 or (config.get("head_dim") is None and width % heads):
         raise OptionUnmappable("heads", (heads, kv_heads, head_size), "whole groups of heads of even size")
+    if family.positions and width % 2:
+        raise OptionUnmappable("hidden_size", width, "an even number")
     stop = config.get("eos_token_id")
     if isinstance(stop, list):
         stop = stop[0] if stop else None
     if stop is not None and (type(stop) is not int or not 0 <= stop < 2**31):
         raise OptionUnmappable("eos_token_id", stop, "a token")
-    rope = config.get("rope_parameters") or {}
+    rope = _rope_of(config)
+    theta = config.get("rope_theta") or rope.get("rope_theta")
+    tied = config.get("tie_word_embeddings")
+    window = config.get("sliding_window") if kind in WINDOWS else None
     return LlamaShape(
         layers=_size(config, "num_hidden_layers", LAYERS_MAX),
         width=width,
         heads=heads,
         kv_heads=kv_heads,
         head_size=head_size,
-        inner=_size(config, "intermediate_size", INNER_MAX),
+        inner=_size(config, "intermediate_size", INNER_MAX, 4 * width if kind == "gpt2" else None),
         vocabulary=_size(config, "vocab_size", VOCABULARY_MAX),
         context=_size(config, "max_position_embeddings", CONTEXT_MAX, 2048),
-        theta=Decimal(_number(config.get("rope_theta") or rope.get("rope_theta"), "rope_theta", 1e4, 2, 1e9)),
+        theta=Decimal(_number(theta, "rope_theta", 1e4, 2, 1e9)),
         epsilon=_number(config.get("rms_norm_eps"), "rms_norm_eps", 1e-6, 0, 1),
-        tied=bool(config.get("tie_word_embeddings", False)),
+        tied=bool(family.tied if tied is None else tied),
         stop=-1 if stop is None else stop,
+        family=kind,
+        activation=_activation_of(config),
+        turned=_turned(config, rope, head_size),
+        scaling=_scaling(rope),
+        window=None if window is None else _size(config, "sliding_window", 2**31),
     )
+
+
+def _activation_of(config: Mapping[str, Any]) -> str:
+    default = FAMILIES[config["model_type"]].activation
+    name = config.get("hidden_activation") or config.get("hidden_act") or default
+    if config["model_type"] == "gemma" and not config.get("hidden_activation"):
+        name = default  # its first folders say "gelu", and mean the approximation
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        raise OptionUnmappable("hidden_act", name, sorted(ACTIVATIONS))
+    return ACTIVATIONS[name]
+
+
+def _rope_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the configuration says of rotary positions, by its newer names."""
+    found: dict[str, Any] = {}
+    for name in ("rope_scaling", "rope_parameters"):
+        said = config.get(name) or {}
+        if not isinstance(said, dict):
+            raise OptionUnmappable(name, said, "an object")
+        for key, value in said.items():
+            if key not in ROPE_READ and value is not None:
+                raise OptionUnmappable(f"{name}: {key}", value, "an option that this compiler knows")
+        found |= said
+        kind = said.get("rope_type") or said.get("type") or "default"
+        if kind not in ("default", "linear", "llama3"):
+            raise OptionUnmappable(name, kind, ("default", "linear", "llama3"))
+        found["rope_type"] = kind if kind != "default" else found.get("rope_type", "default")
+    return found
+
+
+def _scaling(rope: Mapping[str, Any]) -> RopeScaling | None:
+    kind = rope["rope_type"]
+    if kind == "default":
+        return None
+    factor = Decimal(_number(rope.get("factor"), "rope factor", 1.0, 1, 1e6))
+    if kind == "linear":
+        return RopeScaling(factor)
+    low = _number(rope.get("low_freq_factor"), "low_freq_factor", 1.0, 1e-3, 1e6)
+    high = _number(rope.get("high_freq_factor"), "high_freq_factor", 4.0, 1e-3, 1e6)
+    original = _size(rope, "original_max_position_embeddings", CONTEXT_MAX, 8192)
+    if not low < high:
+        raise OptionUnmappable("high_freq_factor", high, f"more than {low}")
+    return RopeScaling(factor, Decimal(low), Decimal(high), original)
+
+
+def _turned(config: Mapping[str, Any], rope: Mapping[str, Any], head_size: int) -> int | None:
+    share = config.get("partial_rotary_factor")
+    share = _number(rope.get("partial_rotary_factor") if share is None else share, "partial_rotary_factor", 1.0, 0, 1)
+    turned = int(head_size * share)
+    if turned < 2 or turned % 2:
+        raise OptionUnmappable("partial_rotary_factor", share, "an even number of entries of each head")
+    return None if turned == head_size else turned
 
 
 def parse_weights(files: Sequence[tuple[str, bytes]], shape: LlamaShape) -> Weights:
@@ -155,6 +285,7 @@ def parse_weights(files: Sequence[tuple[str, bytes]], shape: LlamaShape) -> Weig
             if tensor in found:
                 raise FolderMalformed(name, f"{tensor} is in two files")
             found[tensor] = values
+    found = _in_llamas_words(found, shape)
     for tensor, sizes in expected_tensors(shape).items():
         if tensor not in found:
             raise WeightMissing(tensor, "nothing", sizes)
@@ -165,8 +296,20 @@ def parse_weights(files: Sequence[tuple[str, bytes]], shape: LlamaShape) -> Weig
     return found
 
 
+def _in_llamas_words(found: dict[str, Float], shape: LlamaShape) -> dict[str, Float]:
+    turned = shape.head_size if shape.turned is None else shape.turned
+    sizes = HeadSizes(shape.layers, shape.width, shape.heads, shape.kv_heads, shape.head_size, turned, shape.tied)
+    try:
+        return pair_heads(FAMILIES[shape.family].convert(found, sizes), sizes)
+    except KeyError as error:
+        raise WeightMissing(str(error.args[0]), "nothing", f"in every {shape.family}") from error
+    except (ValueError, IndexError) as error:
+        raise WeightMissing("shapes", str(error)[:100], f"those of a {shape.family} of these sizes") from error
+
+
 def expected_tensors(shape: LlamaShape) -> dict[str, tuple[int, ...]]:
     """Return name -> shape of all tensors that every such model has; biases may come on top."""
+    family = FAMILIES[shape.family]
     rows, columns = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
     expected: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (shape.vocabulary, shape.width)}
     for layer in range(shape.layers):
@@ -178,12 +321,17 @@ def expected_tensors(shape: LlamaShape) -> dict[str, tuple[int, ...]]:
             f"{name}self_attn.v_proj.weight": (columns, shape.width),
             f"{name}self_attn.o_proj.weight": (shape.width, rows),
             f"{name}post_attention_layernorm.weight": (shape.width,),
-            f"{name}mlp.gate_proj.weight": (shape.inner, shape.width),
             f"{name}mlp.up_proj.weight": (shape.inner, shape.width),
             f"{name}mlp.down_proj.weight": (shape.width, shape.inner),
         }
+        if family.gated:
+            expected[f"{name}mlp.gate_proj.weight"] = (shape.inner, shape.width)
+        if family.qk_norm:
+            expected |= {f"{name}self_attn.{part}_norm.weight": (shape.head_size,) for part in "qk"}
     expected["model.norm.weight"] = (shape.width,)
-    if not shape.tied:
+    if family.positions:
+        expected["model.positions.weight"] = (shape.context, shape.width)
+    if not shape.tied or family.own_head:
         expected["lm_head.weight"] = (shape.vocabulary, shape.width)
     return expected
 
@@ -244,18 +392,15 @@ def _naturals(values: Any) -> TypeGuard[list[int]]:
 
 def _check_options(config: Mapping[str, Any]) -> None:
     kind = config.get("model_type")
-    if not isinstance(kind, str) or kind not in ARCHITECTURES:
-        raise OptionUnmappable("model_type", kind, sorted(ARCHITECTURES))
-    rope = config.get("rope_parameters") or {}
-    if not isinstance(rope, dict):
-        raise OptionUnmappable("rope_parameters", rope, "an object")
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        raise OptionUnmappable("model_type", kind, sorted(FAMILIES))
+    family = FAMILIES[kind]
     must = {
-        "architectures": (config.get("architectures"), (None, [ARCHITECTURES[kind]])),
-        "hidden_act": (config.get("hidden_act", "silu"), ("silu", "swish")),
-        "rope_scaling": (config.get("rope_scaling"), (None,)),
-        "rope_parameters": (rope.get("rope_type", "default"), ("default",)),
+        "architectures": (config.get("architectures"), (None, [family.architecture])),
         "use_sliding_window": (config.get("use_sliding_window", False), (False, None)),
         "pretraining_tp": (config.get("pretraining_tp", 1), (1, None)),
+        "scale_attn_weights": (config.get("scale_attn_weights", True), (True,)),
+        "rope_interleaved": (config.get("rope_interleaved", False), (False, None)),
     }
     for name, (got, allowed) in must.items():
         if got not in allowed:

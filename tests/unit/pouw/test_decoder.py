@@ -12,7 +12,7 @@ from pouw.backends.reference import NumpyBackend
 from pouw.compiler import llama
 from pouw.compiler.llama_folder import LlamaShape, expected_tensors
 from pouw.compiler.llama_fp32 import logits_of
-from pouw.compiler.llama_tables import rotation_table, silu_table
+from pouw.compiler.llama_tables import frequencies, rotation_table, silu_table
 from pouw.compiler.tables import power_table
 from pouw.execution import (
     TensorBytesWrong,
@@ -363,7 +363,7 @@ def test_ties_stand_in_the_order_of_their_index():
 def test_tables():
     silu = silu_table()
     assert [int(silu[8192 + x]) for x in (-8192, -1024, 0, 1024, 8191)] == [-3, -275, 0, 749, 8188]
-    table = rotation_table(40, 8, Decimal(10_000))
+    table = rotation_table(40, frequencies(8, Decimal(10_000)))
     angles = np.arange(40)[:, None] * 10_000.0 ** -(np.arange(4) / 4)
     assert np.abs(table[:, :4] / 16384 - np.cos(angles)).max() < 2**-14
     assert np.abs(table[:, 4:] / 16384 - np.sin(angles)).max() < 2**-14
