@@ -43,14 +43,15 @@ unit: setup-test ## tests that start nothing
 	$(call heading,pytest: unit + properties + vectors)
 	$(BIN)/pytest -q tests/test_packaging.py tests/unit tests/properties tests/vectors $(ARGS)
 
-functional: setup-test ## tests that start real processes
+functional: setup-test ## tests that start real processes; files side by side, the longest first
 	$(call heading,pytest: functional (real processes))
-	$(BIN)/pytest -q tests/functional $(ARGS)
+	$(BIN)/pytest -q tests/functional -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-soak: setup-test ## the peg over 1,000 seeds, a hundred jobs beside a liar, 2,000 blocks from Bitcoin (minutes)
+soak: setup-test ## the peg over 1,000 seeds, a hundred jobs beside a liar, sixty kills, 2,000 blocks from Bitcoin (minutes)
 	HYPERDUST_TEST_PEG_SEEDS=1000 $(BIN)/pytest -q tests/properties/test_peg.py $(ARGS)
 	HYPERDUST_TEST_PEG_CHAINS=300 $(BIN)/pytest -q tests/properties/test_peg_chain.py $(ARGS)
 	HYPERDUST_TEST_JOBS=100 $(BIN)/pytest -q -s tests/functional/hundred_jobs.py $(ARGS)
+	HYPERDUST_TEST_KILLS=60 $(BIN)/pytest -q -s tests/functional/devnet_lifecycle.py -k random_moments $(ARGS)
 	HYPERDUST_TEST_REBUILD_CYCLES=66 $(BIN)/pytest -q -s tests/functional/bitcoin_rebuild.py -k 500 $(ARGS)
 
 bench: ## ratios against named peers (torch, anvil, py-evm, bitcoinlib), into benchmarks/results.json; ONLY=name for one
