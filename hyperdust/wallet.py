@@ -43,6 +43,11 @@ def signer_key(index: int) -> LocalAccount:
     return _from_mnemonic(f"m/44'/60'/2'/0/{index}")
 
 
+def council_key(index: int) -> LocalAccount:
+    """Devnet key of the council, of whom no process runs."""
+    return _from_mnemonic(f"m/44'/60'/3'/0/{index}")
+
+
 def _from_mnemonic(path: str) -> LocalAccount:
     Account.enable_unaudited_hdwallet_features()
     account: LocalAccount = Account.from_mnemonic(DEVNET_MNEMONIC, account_path=path)

@@ -8,10 +8,11 @@ from eth_abi.abi import decode
 from eth_account import Account
 
 from bridge.anchors import Anchor
+from bridge.custody import Announcement, choose_signatures, deciders_of
 from bridge.deposits import Claim, Evidence, Outpoint, Spent
 from bridge.planning import plan_round
 from bridge.rounds import Deposit
-from bridge.scripts import Binding, deposit_output
+from bridge.scripts import Binding, SignerSet, deposit_output
 from bridge.taproot import Path as SpendPath
 from bridge.transactions import Output, Transaction
 from bridge.vault import build_draft
@@ -24,7 +25,9 @@ from hyperdust.contracts_abi import encode_call
 from hyperdust.node.builder import Builder
 from hyperdust.node.contracts import view
 from hyperdust.node.evidence import EvidencePool
-from hyperdust.wallet import user_key
+from hyperdust.node.genesis import Network
+from hyperdust.signer.key import SigningKey
+from hyperdust.wallet import council_key, signer_key, user_key
 from tests.small_chain import SmallChain
 from tests.unit.bridge.fake_bitcoin import FakeBitcoin
 from tests.unit.bridge.keys import make_key
@@ -38,7 +41,8 @@ WITNESS_SCRIPT = b"\x00\x14" + b"\x07" * 20
 class PegChain(SmallChain):
     """Bitcoin's blocks come when a test says so."""
 
-    def __init__(self, folder: Path, blocks: int = 20) -> None:
+    def __init__(self, folder: Path, blocks: int = 20, **peg: int) -> None:
+        self.changed = peg
         self.bitcoin = FakeBitcoin()
         for _ in range(blocks):
             self.bitcoin.mine([])
@@ -49,6 +53,11 @@ class PegChain(SmallChain):
             self.params, self.store, self.mempool, clock=self.clock, bitcoin=self.bitcoin, evidence=self.pool
         )
         self.deposits: dict[Outpoint, Deposit] = {}
+
+    def make_network(self) -> Network:
+        network = super().make_network()
+        assert network.params.peg
+        return replace(network, params=replace(network.params, peg=replace(network.params.peg, **self.changed)))
 
     @property
     def peg(self) -> Any:
@@ -103,6 +112,29 @@ class PegChain(SmallChain):
     def show(self, transaction: Transaction, *, claimed: bool = True) -> bytes:
         """Give the node evidence of a vault transaction that Bitcoin has; its encoding."""
         raw = encode_evidence_item(self.evidence(transaction, claimed=claimed))
+        self.pool.add(raw)
+        return raw
+
+    def make_announcement(self, joined: int = 0, *, epoch: int | None = None, by_council: bool = False) -> bytes:
+        """Item: `signer_key(joined)` in the place of the first key; by the council: three others."""
+        peg = self.peg
+        if by_council:
+            keys = tuple(sorted(SigningKey(signer_key(20 + at)).public for at in range(3)))
+            signers = SignerSet(2, keys)
+        else:
+            new = SigningKey(signer_key(joined)).public
+            signers = replace(peg.custody.signers, keys=tuple(sorted((*peg.custody.signers.keys[1:], new))))
+        number = len(peg.custodies) if epoch is None else epoch
+        made = Announcement(number, signers, peg.custody.council, self.bitcoin.height + 1_000, by_council)
+        message = made.digest(self.params.chain_id)
+        held = [SigningKey(council_key(at) if by_council else signer_key(at)) for at in range(30)]
+        deciders = deciders_of(peg, by_council=by_council)
+        found = {one.public: one.sign(message) for one in held if one.public in deciders.keys}
+        return encode_evidence_item(replace(made, signatures=choose_signatures(deciders, found)))
+
+    def announce(self, joined: int = 0, *, by_council: bool = False) -> bytes:
+        """Give the node an announcement; its encoding."""
+        raw = self.make_announcement(joined, by_council=by_council)
         self.pool.add(raw)
         return raw
 

@@ -75,7 +75,7 @@ class SmallChain:
     """A node without doors. `mine` finds a real ticket and returns the block; `extend` imports it too."""
 
     def __init__(self, folder: Path, bitcoin: BitcoinView | None = None) -> None:
-        self.network = small_network()
+        self.network = self.make_network()
         self.clock = Clock()
         self.store: Store = open_store(folder)
         if self.store.latest.is_empty:
@@ -84,6 +84,9 @@ class SmallChain:
         self.mempool = Mempool(self.params, self.store)
         self.importer.subscribe(self.mempool.on_imported)
         self.builder = Builder(self.params, self.store, self.mempool, clock=self.clock, bitcoin=bitcoin)
+
+    def make_network(self) -> Network:
+        return small_network()
 
     @property
     def params(self) -> ChainParams:

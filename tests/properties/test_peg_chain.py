@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from bridge.anchors import Anchor
+from bridge.custody import Announcement
 from bridge.deposits import Evidence, Outpoint
 from bridge.peg_errors import NothingToDo, PegFrozen
+from bridge.peg_state import Reason
+from bridge.rescue import build_rescue
 from bridge.transactions import Transaction
 from chain.errors import HyperdustError
 from consensus.evidence import decode_evidence_item
@@ -25,13 +28,14 @@ class History:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.random = random.Random(seed)
-        self.chain = PegChain(folder)
+        self.chain = PegChain(folder, notice_blocks=15, takeover_margin_blocks=12, emergency_blocks=60)
         self.rounds: list[Transaction] = []
         self.others: dict[bytes, Transaction] = {}
         self.lost: list[Transaction] = []
         self.asked: Counter[tuple[bytes, int]] = Counter()
         self.credited: set[Outpoint] = set()
         self.counts: Counter[str] = Counter()
+        self.is_lost = False
 
     def deposit(self) -> None:
         self.chain.deposit(
@@ -42,7 +46,10 @@ class History:
         """A round in two versions; the other one may take its place in a reorganisation."""
         chain = self.chain
         open_ = [one for at, one in chain.deposits.items() if at in chain.bitcoin.coins]
-        anchor = Anchor(0, chain.store.latest.head.number, bytes(32)) if chain.peg.vault else None
+        if self.is_lost:
+            return
+        epoch = chain.peg.custody_at(chain.bitcoin.height, chain.rules).epoch
+        anchor = Anchor(epoch, chain.store.latest.head.number, bytes(32)) if chain.peg.vault else None
         if chain.peg.vault is None and any(map(self.is_alive, self.rounds)):
             return
         try:
@@ -57,6 +64,38 @@ class History:
         """Mined, or still possible."""
         bitcoin = self.chain.bitcoin
         return bitcoin.find(made.txid)[0] is not None or bitcoin.is_possible(made, bitcoin.coins)
+
+    def announce(self) -> None:
+        """One key goes, by an item in a block; perhaps in the place of another."""
+        if not self.is_lost and len(self.chain.peg.announced) < 2:
+            self.put(by_council=False)
+
+    def put(self, *, by_council: bool) -> None:
+        try:
+            self.chain.announce(self.random.randrange(10, 19), by_council=by_council)
+        except HyperdustError as error:
+            self.counts[type(error).__name__] += 1
+
+    def lose(self) -> None:
+        """The signers are gone, the council comes in time; what was signed before may still be mined."""
+        if self.is_lost or self.chain.peg.vault is None or self.random.random() < 0.5:
+            return
+        self.is_lost = True
+        self.chain.bury(self.chain.rules.emergency_blocks)
+        self.burn()
+
+    def rescue(self) -> None:
+        """Who was named gets the vault, whether the signers are gone or only quiet."""
+        chain = self.chain
+        if not chain.peg.rescuers:
+            self.put(by_council=True)
+            self.block()
+        try:
+            made = build_rescue(chain.peg, 1_000, chain.rules).transaction
+        except HyperdustError:
+            return
+        self.rounds.append(made)
+        chain.bitcoin.mine([made])
 
     def come_back(self) -> None:
         """What reorganisations took away is mined again, where it still can be."""
@@ -110,15 +149,19 @@ class History:
     def block(self) -> None:
         self.show()
         chain = self.chain
-        frozen = chain.peg.frozen
+        frozen, epoch = chain.peg.frozen, chain.peg.custody.epoch
         block = chain.extend()
+        if chain.peg.custody.epoch > epoch:
+            self.counts["rescued" if chain.peg.custody.rescues else "handed over"] += 1
+            self.is_lost = False
         self.counts["evidence"] += len(block.body.evidence)
         self.counts["credits"] += len(block.body.withdrawals)
         self.counts["frozen"] += frozen is None and chain.peg.frozen is not None
         self.counts["thawed"] += frozen is not None and chain.peg.frozen is None
         for raw in block.body.evidence:
             item = decode_evidence_item(raw, chain.rules)
-            assert isinstance(item, Evidence)
+            assert isinstance(item, Evidence | Announcement)
+            self.counts["announced"] += isinstance(item, Announcement)
         self.check()
 
     def check(self) -> None:
@@ -129,6 +172,7 @@ class History:
         assert supply <= peg.vault_sats * WEI + chain.params.genesis_supply_wei
         assert peg.surplus_sats >= 0
         assert chain.bridge("is_frozen") == (peg.frozen is not None)
+        assert peg.frozen is None or peg.frozen.reason is Reason.REORGANISED, "what was signed keeps the rules"
         paid: Counter[tuple[bytes, int]] = Counter(
             (output.script, output.sats)
             for block in chain.bitcoin.best
@@ -151,6 +195,9 @@ class History:
             *[self.withdraw] * 3,
             self.give_up,
             self.burn,
+            *[self.announce] * 2,
+            self.lose,
+            *[self.rescue] * 2,
             *[self.reorganise] * 2,
             self.come_back,
         ]
@@ -158,6 +205,11 @@ class History:
             self.random.choice(actions)()
         for _ in range(3):
             self.come_back()
+            if self.is_lost:
+                self.burn()
+                self.rescue()
+                self.chain.bury(7)
+                self.block()
             self.deposit()
             self.sign()
             self.chain.bury(7)

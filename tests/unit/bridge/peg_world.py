@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import replace
 
 from bridge.anchors import Anchor
-from bridge.custody import announce_custody
+from bridge.custody import Announcement, apply_announcement, choose_signatures, deciders_of
 from bridge.deposits import Claim, Evidence, Outpoint, Spent, check_evidence
 from bridge.peg import (
     apply_credits,
@@ -31,24 +31,28 @@ from bridge.peg_errors import (
     RotationRefused,
     SurplusTooSmall,
     UnknownWithdrawal,
+    VaultNotStill,
     WithdrawalInvalid,
 )
 from bridge.peg_repair import confirm_again, follow_origin, preview_restore, restore
 from bridge.peg_state import Reason, SweepStatus
 from bridge.planning import plan_round
+from bridge.rescue import build_rescue
 from bridge.rounds import Deposit, Gift
 from bridge.rules import WEI_PER_SAT, PegRules
-from bridge.scripts import Custody, SignerSet, deposit_output, vault_output
+from bridge.scripts import SignerSet, deposit_output, vault_output
 from bridge.taproot import Path
 from bridge.transactions import Input, Output, Transaction
 from bridge.vault import build_draft, raise_rate
 from tests.unit.bridge.fake_bitcoin import FakeBitcoin
-from tests.unit.bridge.keys import make_binding, make_custody, make_key
+from tests.unit.bridge.keys import make_binding, make_custody, make_key, make_signers, sign
 
 RULES = PegRules(
+    chain_id=48_000_000,
     credit_depths=((2_000_000, 8), (4_000_000, 12)),
     refund_depth=12,
     reclaim_blocks=30,
+    emergency_blocks=70,
     notice_blocks=15,
     takeover_margin_blocks=25,
     record_blocks=60,
@@ -77,6 +81,7 @@ class World:
         self.counts = {}
         self.users = 0
         self.given = []
+        self.lost = False
 
     def count(self, what):
         self.counts[what] = self.counts.get(what, 0) + 1
@@ -154,20 +159,64 @@ class World:
     # --- signers
 
     def announce(self):
-        last = self.state.custodies[-1]
-        keys = list(last.signers.keys)
-        keys[self.random.randrange(len(keys))] = make_key(3_000 + last.epoch)
-        group = make_key(4_000 + last.epoch) if self.random.random() < 0.5 else b""
-        signers = SignerSet(last.signers.threshold, tuple(sorted(keys)), group)
-        try:
-            custody = Custody(last.epoch + 1, signers, last.council)
-            self.state = announce_custody(self.state, custody, self.bitcoin.height, RULES)
-        except RotationRefused:
+        """One key goes, or what was announced is taken back; perhaps in the place of another."""
+        if self.lost or (self.state.announced and self.random.random() < 0.5):
             return
-        self.count("announced")
+        present, epoch = self.state.custody.signers, len(self.state.custodies)
+        keys = list(present.keys)
+        if self.random.random() < 0.8:
+            keys[self.random.randrange(len(keys))] = make_key(3_000 + epoch)
+        group = make_key(4_000 + epoch) if self.random.random() < 0.5 else b""
+        self.put(SignerSet(present.threshold, tuple(sorted(keys)), group), by_council=False)
+
+    def put(self, signers, *, by_council):
+        """An announcement in a block, signed by k of those who decide."""
+        council = self.state.custody.council
+        made = Announcement(len(self.state.custodies), signers, council, 10**6, by_council)
+        deciders = deciders_of(self.state, by_council=by_council)
+        some = self.random.sample(deciders.keys, deciders.threshold)
+        message = made.digest(RULES.chain_id)
+        made = replace(made, signatures=choose_signatures(deciders, {key: sign(key, message) for key in some}))
+        height = self.bitcoin.height_of(self.origin)
+        replaced = bool(self.state.announced)
+        try:
+            self.state = apply_announcement(self.state, Announcement.decode(made.encode()), height, RULES)
+        except (RotationRefused, VaultNotStill, PegFrozen):
+            return False
+        self.count("named by the council" if by_council else "announced again" if replaced else "announced")
+        return True
+
+    # --- the council
+
+    def lose(self):
+        """All signers are gone; what they signed may still be mined."""
+        if self.state.vault is not None:
+            self.lost = True
+
+    def speak(self):
+        """The council's way, once nobody has moved the vault: whether the signers are gone or only quiet."""
+        if self.lost:
+            self.mine(self.random.choice((10, RULES.emergency_blocks)))
+        if not self.state.rescuers or self.random.random() < 0.2:
+            self.put(make_signers(10_000 + 10 * len(self.state.custodies), 3, 2), by_council=True)
+        try:
+            self.mempool.append(build_rescue(self.state, 1_000, RULES).transaction)
+        except (RotationRefused, SurplusTooSmall, WithdrawalInvalid, PegFrozen):
+            return
+
+    def recover(self):
+        """Quiet months: the council's spend is mined."""
+        for _ in range(20):
+            if not self.lost:
+                return
+            self.burn()
+            self.speak()
+            self.check()
 
     def sign(self):
         """A round on the state as it is: all versions of it spend the same vault output."""
+        if self.lost:
+            return
         if self.state.vault is None and any(map(self.is_alive, self.drafts)):
             return
         height = self.bitcoin.height
@@ -185,7 +234,7 @@ class World:
         self.count("signed")
 
     def bump(self):
-        if not self.drafts:
+        if self.lost or not self.drafts:
             return
         draft = self.drafts[-1]
         try:
@@ -291,7 +340,8 @@ class World:
         assert self.state.frozen is None, (self.state.frozen, "signers sign only what keeps the rules")
         self.count("applied")
         if self.state.custody.epoch != before.custody.epoch:
-            self.count("rotated")
+            self.count("rescued" if self.state.custody.rescues else "rotated")
+            self.lost = False
         try:
             apply_vault_transaction(self.state, proven, RULES)
         except NoVaultTransaction:
@@ -326,6 +376,8 @@ class World:
             self.state = restore(self.state, provens, self.bitcoin, self.origin, RULES)
         except NotMadeGood:
             self.count("not made good")
+            if self.lost:
+                return
             self.make_good(preview_restore(self.state, provens, self.bitcoin, self.origin, RULES))
         else:
             self.count("restored")
@@ -411,15 +463,19 @@ class World:
             self.refund,
             self.refund,
             self.announce,
+            self.speak,
             self.reclaim,
             self.reorganise,
         ]
         for _ in range(steps):
+            if not self.random.randrange(2 * steps):
+                self.lose()
             self.random.choice(actions)()
             self.check()
 
     def settle(self):
         """Quiet days: everything that can be paid is."""
+        self.recover()
         for _ in range(6):
             self.sign()
             self.bump()
