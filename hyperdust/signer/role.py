@@ -42,10 +42,12 @@ from hyperdust.signer.lead import (
 )
 from hyperdust.signer.mending import Mender
 from hyperdust.signer.node import RpcNode
+from hyperdust.signer.notices import custody_notices
 from hyperdust.signer.peers import Peers, serve
 from hyperdust.signer.proposal import Proposal
 from hyperdust.signer.protection import FIRST, Protection, Version, read_outpoint
 from hyperdust.signer.rebuild import Sources, outpoint_of
+from hyperdust.signer.repair import send_again
 from hyperdust.signer.session import Session, keys_of, vault_of
 from hyperdust.signer.watch import Found, Watch
 
@@ -161,6 +163,8 @@ class Signer:
                 self._open = None
                 return
         vault, tip = vault_of(head), sources.bitcoin.load_height()
+        for what, text in custody_notices(head, self.session.key.public, tip, sources.rules).items():
+            self._say(what, text)
         versions = self.session.versions(vault)
         flying = [one for one in versions if self._is_known(one)]
         if flying:
@@ -219,7 +223,7 @@ class Signer:
             if not one.raw:
                 return False
             try:
-                bitcoin.send(Transaction.decode(bytes.fromhex(one.raw)))
+                send_again(Transaction.decode(bytes.fromhex(one.raw)), bitcoin)
             except RpcFault as error:
                 self._say(f"sending {one.txid}", str(error))
                 return False
@@ -276,6 +280,8 @@ class Signer:
         except (NothingToDo, WithdrawalInvalid) as error:
             if head.is_refresh_due(tip, rules):
                 self._say("ALARM: refresh", f"the vault has to be moved before the council may, and cannot be: {error}")
+            if head.is_takeover_due(tip, rules):
+                self._say("ALARM: handing over", f"to those who are announced, and it cannot be: {error}")
             return
         self._lead(prepared, reachable, tip)
 

@@ -250,8 +250,8 @@ def vault_of(state: PegState) -> str:
 
 
 def keys_of(state: PegState) -> tuple[bytes, ...]:
-    """Keys that may lead: of the vault's signers, of those announced, and of those before, who still sweep."""
-    return tuple(dict.fromkeys(key for custody in state.custodies for key in custody.signers.keys))
+    """Keys that may lead: of the vault's signers, of those announced, and of those before as long as they sweep."""
+    return tuple(dict.fromkeys(key for custody in state.answering() for key in custody.signers.keys))
 
 
 def check_signatures(draft: Draft, key: bytes, signatures: Sequence[bytes]) -> Mapping[int, bytes]:
