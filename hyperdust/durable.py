@@ -1,8 +1,9 @@
-"""Files that a power cut leaves old or new, never in between: journals, outboxes, keys and what protects them."""
+"""Files that a power cut leaves old or new, never in between: notes, keys and what protects them. Locks beside them."""
 
+import fcntl
 import os
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 PRIVATE: Final = 0o600
 """A file that its owner alone may read."""
@@ -35,6 +36,22 @@ def create_durably(path: Path, text: str, mode: int = _USUAL) -> None:
     """
     _write(path, text, mode)
     _sync_folder(path)
+
+
+def hold(path: Path) -> TextIO:
+    """Keep other processes out until what this returns is closed, or this process ends; the file stays, empty.
+
+    Raises:
+        BlockingIOError: another process holds it.
+        OSError: it cannot be made.
+    """
+    file = path.open("w", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 def _write(path: Path, text: str, mode: int) -> None:

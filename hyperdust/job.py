@@ -17,8 +17,14 @@ from hyperdust.rpc_client import RpcClient, RpcError
 Say = Callable[[str], None]
 
 _POLL_S: Final = 0.3
-_DEADLINE_BLOCKS: Final = 600  # an hour at the main network's spacing of 6 s
+DEADLINE_BLOCKS: Final = 600  # an hour at the main network's spacing of 6 s
 _ANSWERED: Final = {"claimed", "revealed", "final"}
+_NOTHING_BACK: Final[Mapping[str, str]] = {
+    "revealed": "answered; its fee comes back only if it is proven false (`hyperdust challenge`)",
+    "final": "answered and paid",
+    "refunded": "its fee is back already",
+    "slashed": "its answer was proven false, its fee is back already",
+}
 _REVEAL_WAIT_S: Final = 30.0
 """The reveal follows the claim by a block or two; --wait claimed gives it that long, so that a trace root is there."""
 
@@ -204,13 +210,42 @@ def _view(client: RpcClient, contract: str, function: str, *args: object) -> tup
     return decode_output(contract, function, client.view(ADDRESSES[contract], encode_call(contract, function, *args)))
 
 
-def deadline_of(client: RpcClient, graph: bytes, symbols: tuple[int, ...]) -> int:
-    """A block by which a job with these symbols should be answered, within what JobMarket takes."""
+def deadline_of(client: RpcClient, graph: bytes, symbols: tuple[int, ...], wanted: int = DEADLINE_BLOCKS) -> int:
+    """The last block for the answer to a job with these symbols: `wanted` on, within what JobMarket takes."""
     (longest,) = _view(client, "JobMarket", "max_deadline")
     (shortest,) = _view(client, "JobMarket", "shortest_deadline", graph, list(symbols))
     # Some blocks may pass before the request is in one.
-    blocks: int = min(longest, max(_DEADLINE_BLOCKS, 2 * shortest))
+    blocks: int = min(longest, max(wanted, 2 * shortest))
     return client.quantity("eth_blockNumber") + blocks
+
+
+def refund(client: RpcClient, account: LocalAccount, number: int) -> dict[str, Any]:
+    """Have the fee of a job given back that came to nothing: what `job refund --json` prints.
+
+    Raises:
+        JobError: there is no such job, or nothing to give back, or not yet; says why and from when.
+        TransactionFailed, ReceiptTimeout, Unreachable.
+    """
+    market = ADDRESSES["JobMarket"]
+    found = client.call("hyperdust_getJob", number)
+    if not found:
+        raise JobError(f"there is no job {number}")
+    record = decode_struct("JobMarket", "job", client.view(market, encode_call("JobMarket", "job", number)))
+    status, head = found["status"], client.quantity("eth_blockNumber")
+    if status in _NOTHING_BACK:
+        raise JobError(f"job {number} is {status}: {_NOTHING_BACK[status]}")
+    try:
+        receipt = client.send_transaction(account, market, encode_call("JobMarket", "refund", number))
+    except RpcError as error:
+        until = f"be answered until block {record['deadline']}" if status == "requested" else "be revealed yet"
+        raise JobError(f"job {number} is {status} at block {head} and may {until}: {error.message}") from error
+    return {
+        "job": number,
+        "status": client.call("hyperdust_getJob", number)["status"],
+        "requester": record["requester"],
+        "fee_wei": record["fee"],
+        "transaction": receipt["transactionHash"],
+    }
 
 
 def job_of(receipt: Mapping[str, Any]) -> int:

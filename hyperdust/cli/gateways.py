@@ -2,6 +2,7 @@
 # ruff: noqa: PLC0415  # heavy modules load inside commands, so that --help answers at once
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -43,6 +44,17 @@ def gateway(
     ] = "0.001",
     timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds a request waits for its answer.")] = 120.0,
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, max=32, help="Requests answered at once.")] = 8,
+    deadline: Annotated[
+        int,
+        typer.Option("--deadline", metavar="BLOCKS", min=1, help="Unanswered for so long, a job's money comes back."),
+    ] = 600,
+    provider: Annotated[
+        str | None, typer.Option("--provider", metavar="ADDR", help="Who shall answer for graphs. Default: drawn.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option("--data-dir", help="What was spent, and what is not over. Default: your state folder."),
+    ] = None,
     max_body: Annotated[int, typer.Option("--max-body", metavar="BYTES", min=1024, help="Longest request.")] = 2**18,
     keystore: Keystore = None,
     key: Key = None,
@@ -67,8 +79,9 @@ def gateway(
     from hyperdust.gateway.app import run_gateway
     from hyperdust.gateway.config import GatewayConfig
     from hyperdust.logging import set_up
+    from hyperdust.paths import state_dir
     from hyperdust.rpc_client import RpcClient
-    from hyperdust.wallet import load_account, parse_btc
+    from hyperdust.wallet import load_account, parse_address, parse_btc
 
     follow_supervisor()
     set_up(log_level, log_format)
@@ -88,6 +101,9 @@ def gateway(
         timeout_s=timeout,
         concurrency=concurrency,
         body_bytes=max_body,
+        provider=parse_address(provider) if provider else bytes(20),
+        deadline_blocks=deadline,
+        data_dir=data_dir or state_dir() / "gateway",
     )
 
     def on_ready(url: str, models: list[str]) -> None:

@@ -32,6 +32,7 @@ def add_to(app: typer.Typer) -> None:
     """Add these commands."""
     jobs = group("Pay for a computation, and read its answer.")
     jobs.command("ask")(ask)
+    jobs.command("refund")(refund)
     app.add_typer(jobs, name="job")
 
     wallet = group("Keys and coins.")
@@ -102,6 +103,31 @@ def ask(
         text=f"job {answer.job}: {answer.status}, answered in block {answer.block} by {answer.provider}, "
         f"{show_btc(answer.fee_wei)}\ntrace root {answer.trace_root}\n{answer.summary()}",
     )
+
+
+def refund(
+    number: Annotated[int, typer.Argument(metavar="ID", min=0, help="The job's number.")],
+    keystore: Keystore = None,
+    key: Key = None,
+    password_file: PasswordFile = None,
+    rpc: Rpc = DEFAULT_RPC,
+    as_json: Json = False,
+) -> None:
+    """Give back the fee of a job that was not answered, or not revealed, in time. Anyone may; who asked gets it.
+
+    Examples:
+      hyperdust job refund 17
+      hyperdust job refund 17 --keystore mine.json --json
+    """
+    from hyperdust import job
+    from hyperdust.rpc_client import RpcClient
+    from hyperdust.wallet import load_account, show_btc
+
+    with RpcClient(rpc) as client:
+        account = load_account(client.quantity("eth_chainId"), keystore, key, lambda: read_password(password_file))
+        found = job.refund(client, account, number)
+    text = f"job {number}: {found['status']}, {show_btc(found['fee_wei'])} for {found['requester']}"
+    emit(found, as_json=as_json, text=f"{text}, transaction {found['transaction']}")
 
 
 def wallet_new(

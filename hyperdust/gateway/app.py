@@ -6,7 +6,8 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
-from typing import Any, Final, TypeVar
+from pathlib import Path
+from typing import Any, Final, TextIO, TypeVar
 
 import structlog
 import trio
@@ -21,6 +22,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from chain.errors import HyperdustError
+from hyperdust.durable import hold
 from hyperdust.gateway.answering import Answered, Waiter
 from hyperdust.gateway.budget import Budget
 from hyperdust.gateway.collecting import Collector, collect
@@ -28,6 +30,7 @@ from hyperdust.gateway.config import GatewayConfig
 from hyperdust.gateway.errors import (
     BadRequest,
     Failed,
+    KeyTaken,
     NoNode,
     NoPage,
     PortTaken,
@@ -40,6 +43,7 @@ from hyperdust.gateway.guard import Guard
 from hyperdust.gateway.metrics import Metrics
 from hyperdust.gateway.models import EMBEDDING, TEXT, Asked, Catalog
 from hyperdust.gateway.pay import Paid, Payer
+from hyperdust.gateway.payments import Payments
 from hyperdust.gateway.schemas import Generation, parse_chat, parse_completion, parse_embeddings
 from hyperdust.gateway.shapes import Form, embeddings, pieces
 from hyperdust.gateway.stream import Emit, EventStream, comment, event
@@ -63,7 +67,7 @@ async def run_gateway(config: GatewayConfig, on_ready: Callable[[str, list[str]]
     """Serve until SIGINT or SIGTERM; `on_ready` gets the base URL and the models once requests are taken.
 
     Raises:
-        PortTaken, NotServable, UnknownGraph, WeightsMissing, Unreachable.
+        PortTaken, KeyTaken, NotServable, UnknownGraph, WeightsMissing, Unreachable.
     """
     descriptor = _listen(config.host, config.port)
     hypercorn = Config()
@@ -74,26 +78,46 @@ async def run_gateway(config: GatewayConfig, on_ready: Callable[[str, list[str]]
     hypercorn.include_server_header = False
     with RpcClient(config.rpc) as client:
         catalog = Catalog.load(client, config.graphs)
-        server = build_server(config, client, catalog)
-        application: Any = build_application(config, server)  # Starlette and Hypercorn type ASGI each in their own way
-        async with trio.open_nursery() as nursery:
-            await nursery.start(lambda task_status: serve(application, hypercorn, task_status=task_status, mode="asgi"))
-            host = f"[{config.host}]" if ":" in config.host else config.host
-            nursery.start_soon(collect, server.collector)
-            on_ready(f"http://{host}:{config.port}/v1", catalog.names())
-            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                async for received in signals:
-                    log.info("stopping", signal=signal.Signals(received).name)
-                    nursery.cancel_scope.cancel()
-                    break
+        config.data_dir.mkdir(parents=True, exist_ok=True)
+        with _hold(config.data_dir / f"{name_of(client, config)}.lock"):
+            server = build_server(config, client, catalog)
+            application: Any = build_application(config, server)  # Starlette and Hypercorn type ASGI each in their way
+            async with trio.open_nursery() as nursery:
+                await nursery.start(
+                    lambda task_status: serve(application, hypercorn, task_status=task_status, mode="asgi")
+                )
+                host = f"[{config.host}]" if ":" in config.host else config.host
+                nursery.start_soon(collect, server.collector)
+                on_ready(f"http://{host}:{config.port}/v1", catalog.names())
+                with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                    async for received in signals:
+                        log.info("stopping", signal=signal.Signals(received).name)
+                        nursery.cancel_scope.cancel()
+                        break
 
 
 def build_server(config: GatewayConfig, client: RpcClient, catalog: Catalog) -> "GatewayServer":
     """What answers requests, with everything that it stands on."""
-    budget = Budget(config.budget_wei, time.monotonic)
-    payer = Payer(client, config.account, budget, config.max_fee_wei)
+    files = config.data_dir / name_of(client, config)
+    budget = Budget(config.budget_wei, time.time, files.with_suffix(".budget.json"))
+    payments = Payments(files.with_suffix(".payments.json"))
+    payer = Payer(
+        client,
+        config.account,
+        budget,
+        payments,
+        config.max_fee_wei,
+        provider=config.provider,
+        deadline_blocks=config.deadline_blocks,
+    )
     waiter = Waiter(client, until_final=config.until_final, timeout_s=config.timeout_s)
-    return GatewayServer(config, client, catalog, payer, waiter, Collector(client, payer), Metrics(budget))
+    return GatewayServer(config, client, catalog, payer, waiter, Collector(client, payer, payments), Metrics(budget))
+
+
+def name_of(client: RpcClient, config: GatewayConfig) -> str:
+    """What the files of a key on a chain begin with."""
+    genesis = str(client.call("eth_getBlockByNumber", "0x0", False)["hash"])
+    return f"{genesis[2:18]}-{config.account.address[2:].lower()}"
 
 
 def build_application(config: GatewayConfig, server: "GatewayServer") -> ASGIApp:
@@ -222,7 +246,6 @@ class GatewayServer:
 
     async def _pay(self, questions: Sequence[Asked]) -> list[Paid]:
         paid = await _thread(lambda: self._payer.pay(questions))
-        self.collector.watch(paid)
         self._metrics.jobs.inc(len(paid))
         log.info("asked", model=questions[0].model.id, jobs=[one.job for one in paid])
         return paid
@@ -292,6 +315,15 @@ def _job_header(paid: Sequence[Paid]) -> dict[str, str]:
 async def _thread(work: Callable[[], _Found]) -> _Found:
     # A stop does not wait for a thread; what it has sent is on chain.
     return await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+
+
+def _hold(path: Path) -> TextIO:
+    try:
+        return hold(path)
+    except OSError as error:
+        raise KeyTaken(
+            f"{path}: {error.strerror}; another gateway may pay with this key: stop it, or choose another --keystore"
+        ) from error
 
 
 def _listen(host: str, port: int) -> int:

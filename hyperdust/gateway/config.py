@@ -1,10 +1,13 @@
 """What the gateway is told at start."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
 
 from chain.errors import NodeFault
+from hyperdust.job import DEADLINE_BLOCKS
+from hyperdust.paths import state_dir
 from hyperdust.wallet import WEI_PER_BTC
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -41,6 +44,12 @@ class GatewayConfig:
     """Requests served at once."""
     body_bytes: int = 2**18
     """Longest request."""
+    provider: bytes = bytes(20)
+    """Who answers what is asked of graphs; zeros: drawn by the market."""
+    deadline_blocks: int = DEADLINE_BLOCKS
+    """How long a job may stay unanswered before its money comes back."""
+    data_dir: Path = field(default_factory=lambda: state_dir() / "gateway")
+    """Folder of what was spent in the last hour, and of payments that are not over."""
 
     def __post_init__(self) -> None:
         """Refuse to give a key away.

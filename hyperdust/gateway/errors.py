@@ -15,6 +15,10 @@ class PortTaken(NodeFault):
     """Another process listens on the gateway's port."""
 
 
+class KeyTaken(NodeFault):
+    """Another process pays with the gateway's key: they would spend a budget each, and take each other's nonces."""
+
+
 class Refused(HyperdustError):
     """A request that gets no answer."""
 

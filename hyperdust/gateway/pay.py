@@ -3,6 +3,7 @@
 Everything here blocks; the server calls it in threads.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
@@ -11,10 +12,11 @@ from typing import Any, Final
 from eth_account.signers.local import LocalAccount
 
 from hyperdust import job
-from hyperdust.contracts_abi import ADDRESSES, decode_event, encode_call, event_topic
+from hyperdust.contracts_abi import ADDRESSES, encode_call
 from hyperdust.gateway.budget import Budget
 from hyperdust.gateway.errors import Failed, NoBlock, NoCoins, TooDear
 from hyperdust.gateway.models import Asked
+from hyperdust.gateway.payments import Payment, Payments
 from hyperdust.rpc_client import ReceiptTimeout, RpcClient, RpcError, TransactionFailed, Unreachable
 from hyperdust.wallet import show_btc
 
@@ -68,11 +70,25 @@ class _Order:
 class Payer:
     """Signs with one key."""
 
-    def __init__(self, client: RpcClient, account: LocalAccount, budget: Budget, max_fee: int) -> None:
+    def __init__(
+        self,
+        client: RpcClient,
+        account: LocalAccount,
+        budget: Budget,
+        payments: Payments,
+        max_fee: int,
+        *,
+        provider: bytes = bytes(20),
+        deadline_blocks: int = job.DEADLINE_BLOCKS,
+    ) -> None:
+        """`provider` answers what is asked of graphs; zeros: drawn. An agent's asks are drawn always."""
         self._client = client
         self._account = account
         self._budget = budget
+        self._payments = payments
         self._max_fee = max_fee
+        self._provider = provider
+        self._deadline_blocks = deadline_blocks
         self._chain_id = client.quantity("eth_chainId")
         self._lock = Lock()
 
@@ -105,13 +121,15 @@ class Payer:
                 receipt = self._receipt(transaction, sent)
             except TransactionFailed as error:
                 self._budget.settle(reservation, order.gas * gas_price)
+                self._payments.drop(transaction)
                 facts = {"job": None, "transactions": sent}
                 raise Failed(f"{error}: it cost its gas, not the fee", facts=facts) from error
             gas = int(receipt["gasUsed"], 16) * int(receipt["effectiveGasPrice"], 16)
             self._budget.settle(reservation, order.asked.value + gas)
             block = int(receipt["blockNumber"], 16)
-            ask = None if order.asked.model.agent is None else _ask_of(receipt)
-            paid.append(Paid(order.asked, job.job_of(receipt), transaction, block, order.deadline, ask))
+            noted = self._note(order, transaction).in_block(receipt)
+            self._payments.put(noted)
+            paid.append(Paid(order.asked, job.job_of(receipt), transaction, block, order.deadline, noted.ask))
         return paid
 
     def send(self, to: bytes, data: bytes) -> None:
@@ -131,10 +149,10 @@ class Payer:
 
     def _order(self, asked: Asked) -> _Order:
         given, agent = asked.given, asked.model.agent
-        deadline = job.deadline_of(self._client, asked.model.graph_id, asked.whole.symbols)
+        deadline = job.deadline_of(self._client, asked.model.graph_id, asked.whole.symbols, self._deadline_blocks)
         if agent is None:
             to = ADDRESSES["JobMarket"]
-            terms: tuple[object, ...] = (given.data, list(given.symbols), deadline, bytes(20))
+            terms: tuple[object, ...] = (given.data, list(given.symbols), deadline, self._provider)
             data = encode_call("JobMarket", "request", asked.model.graph_id, *terms)
         else:
             to = agent.address
@@ -161,9 +179,11 @@ class Payer:
             for order in orders:
                 value = order.asked.value
                 hash_, raw = self._sign(order.to, order.data, value, order.gas, nonce + len(sent), fees)
+                self._payments.put(self._note(order, hash_))
                 try:
                     self._client.call("eth_sendRawTransaction", raw)
                 except RpcError as error:
+                    self._payments.drop(hash_)
                     for reservation in reservations[len(sent) :]:
                         self._budget.settle(reservation, 0)
                     raise self._half_sent(error, sent) from error
@@ -172,6 +192,12 @@ class Payer:
                     raise NoBlock(f"{error}. Whether {hash_} was taken is not known", facts=facts) from error
                 sent.append(hash_)
         return sent
+
+    @staticmethod
+    def _note(order: _Order, transaction: str) -> Payment:
+        agent = order.asked.model.agent
+        asked = None if agent is None else agent.address.hex()
+        return Payment(transaction, int(time.time()), order.asked.value, order.deadline, asked)
 
     def _sign(self, to: bytes, data: bytes, value: int, gas: int, nonce: int, fees: tuple[int, int]) -> tuple[str, str]:
         """Hash and bytes of a transaction."""
@@ -217,13 +243,3 @@ class Payer:
             raise NoBlock(
                 f"{error}. Once it is in a block, its job is paid and the answer stands on chain", facts=facts
             ) from error
-
-
-def _ask_of(receipt: Mapping[str, Any]) -> int | None:
-    """Number of the ask, the agent's."""
-    topic = event_topic("Agent", "Asked")
-    for log in receipt["logs"]:
-        topics = [bytes.fromhex(word[2:]) for word in log["topics"]]
-        if topics and topics[0] == topic:
-            return int(decode_event("Agent", "Asked", topics, bytes.fromhex(log["data"][2:]))["number"])
-    return None

@@ -1,11 +1,12 @@
 """The gateway on a running devnet, asked with OpenAI's own library: every answer is a paid job."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import openai
@@ -13,7 +14,9 @@ import pytest
 from eth_account import Account
 
 from hyperdust.cli.app import run
+from hyperdust.rpc_client import RpcClient
 from tests.functional.ports import free_ports
+from tests.functional.roles_fixture import Roles
 
 pytestmark = pytest.mark.functional
 
@@ -23,9 +26,10 @@ FEE = BTC // 10**5
 
 
 @contextmanager
-def serving(devnet, key, *options):
-    """The base URL of a gateway that pays with a key."""
+def serving(devnet, key, folder, *options):
+    """The base URL of a gateway that pays with a key, and keeps its notes in a folder."""
     command = [sys.executable, "-m", "hyperdust.cli", "gateway", "--rpc", devnet.rpc, "--port", str(free_ports(1)[0])]
+    command += ["--data-dir", str(folder)]
     with subprocess.Popen(
         [*command, "--key", key, "--json", *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
@@ -47,8 +51,8 @@ def payer(devnet):
 
 
 @pytest.fixture(scope="module")
-def url(devnet, payer):
-    with serving(devnet, payer.private_key) as url:
+def url(devnet, payer, tmp_path_factory):
+    with serving(devnet, payer.private_key, tmp_path_factory.mktemp("gateway")) as url:
         yield url
 
 
@@ -205,18 +209,19 @@ def test_what_cannot_be_asked_is_refused_and_costs_nothing(ai, devnet, payer):
     assert balance(devnet, payer) == before
 
 
-def test_a_budget_and_a_token_hold(devnet):
+def test_a_budget_and_a_token_hold(devnet, tmp_path):
     key = devnet.accounts[5].private_key
     options = ("--budget", "0.000015", "--api-key", "secret", "--timeout", "60")
     with (
-        serving(devnet, key, *options) as url,
+        serving(devnet, key, tmp_path, *options) as url,
         openai.OpenAI(base_url=url, api_key="wrong", max_retries=0) as stranger,
         openai.OpenAI(base_url=url, api_key="secret") as friend,
     ):
         with pytest.raises(openai.AuthenticationError):
             ask(stranger)
         assert ask(friend, max_tokens=2).hyperdust["status"] == "claimed"
-        before = balance(devnet, devnet.accounts[5])
+    with serving(devnet, key, tmp_path, *options) as url, openai.OpenAI(base_url=url, api_key="secret") as friend:
+        before = balance(devnet, devnet.accounts[5])  # the hour goes on
         with pytest.raises(openai.RateLimitError) as caught:
             ask(friend, max_tokens=2)
         assert caught.value.code == "over_budget"
@@ -224,11 +229,11 @@ def test_a_budget_and_a_token_hold(devnet):
         assert balance(devnet, devnet.accounts[5]) == before
 
 
-def test_a_client_that_goes_away_leaves_its_place(devnet, eventually):
+def test_a_client_that_goes_away_leaves_its_place(devnet, eventually, tmp_path):
     key = devnet.accounts[5].private_key
     body = {"model": "llama-tiny", "prompt": PROMPT, "max_tokens": 2}
     with (
-        serving(devnet, key, "--concurrency", "1") as url,
+        serving(devnet, key, tmp_path, "--concurrency", "1") as url,
         httpx.Client(base_url=url, trust_env=False, timeout=120) as client,
     ):
         with client.stream("POST", "/completions", json=body | {"stream": True}) as answer:
@@ -238,10 +243,10 @@ def test_a_client_that_goes_away_leaves_its_place(devnet, eventually):
         assert eventually(lambda: client.post("/completions", json=body).status_code == 200)
 
 
-def test_final_means_past_every_dispute(devnet):
+def test_final_means_past_every_dispute(devnet, tmp_path):
     key = devnet.accounts[5].private_key
     with (
-        serving(devnet, key, "--wait", "final") as url,
+        serving(devnet, key, tmp_path, "--wait", "final") as url,
         openai.OpenAI(base_url=url, api_key="none", max_retries=0) as ai,
     ):
         facts = ask(ai, max_tokens=2).hyperdust
@@ -249,10 +254,10 @@ def test_final_means_past_every_dispute(devnet):
     assert devnet.request("hyperdust_getJob", facts["job"])["status"] == "final"
 
 
-def test_an_answer_that_is_late_says_where_the_money_is(devnet):
+def test_an_answer_that_is_late_says_where_the_money_is(devnet, tmp_path):
     key = devnet.accounts[5].private_key
     with (
-        serving(devnet, key, "--wait", "final", "--timeout", "1") as url,
+        serving(devnet, key, tmp_path, "--wait", "final", "--timeout", "1") as url,
         openai.OpenAI(base_url=url, api_key="none") as ai,
         pytest.raises(openai.InternalServerError) as caught,
     ):
@@ -269,3 +274,49 @@ def test_a_wide_open_gateway_without_a_token_does_not_start(devnet, capsys):
     key = devnet.accounts[5].private_key
     assert run(["gateway", "--host", "0.0.0.0", "--rpc", devnet.rpc, "--key", key]) == 1
     assert "--api-key" in capsys.readouterr().err
+
+
+def job_refund(devnet, number):
+    command = [sys.executable, "-m", "hyperdust.cli", "job", "refund", str(number), "--rpc", devnet.rpc]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def ask_in_vain(url):
+    """The error that a client gets: its code, its words, its job."""
+    with (
+        openai.OpenAI(base_url=url, api_key="none", timeout=200) as ai,
+        pytest.raises(openai.InternalServerError) as caught,
+    ):
+        ask(ai, max_tokens=2)
+    return caught.value.code, str(caught.value), caught.value.response.json()["hyperdust"]["job"]
+
+
+def test_jobs_that_nobody_does_are_refunded_by_the_gateways_next_life(devnet, tmp_path, eventually):
+    key, gateway = devnet.accounts[6], tmp_path / "gateway"
+    before = balance(devnet, key)
+    with RpcClient(devnet.rpc) as client, ExitStack() as processes:
+        roles = Roles(devnet, tmp_path, processes, client)
+        named = roles.fund()
+        miner = roles.start("miner", named, graphs=("llama-tiny",))
+        eventually(lambda: roles.serves(named, graph="llama-tiny"), 90)
+        miner.kill()
+        options = ("--provider", named.address, "--deadline", "1")
+        with serving(devnet, key.private_key, gateway, *options, "--timeout", "1") as url:
+            code, words, first = ask_in_vain(url)
+        assert code == "answer_timeout"
+        assert "after that this gateway fetches its money back" in words
+        early = job_refund(devnet, first)
+        assert (early.returncode, "may be answered until block" in early.stderr) == (1, True), early.stderr
+        assert balance(devnet, key) < before - FEE
+
+        # Another life; its client waits long enough to see what becomes of its own job.
+        with serving(devnet, key.private_key, gateway, *options, "--timeout", "120") as url:
+            metrics = httpx.get(url.replace("/v1", "/metrics"), trust_env=False).text
+            assert float(re.search(r"^hyperdust_gateway_spent_btc (.*)$", metrics, re.MULTILINE)[1]) >= FEE / BTC
+            code, words, second = ask_in_vain(url)
+            assert code == "job_lost"
+            assert f"job {second} was given back, or not answered before its deadline; its money comes back" in words
+            eventually(lambda: roles.status(first) == "refunded")
+        assert 0 < before - balance(devnet, key) < FEE  # gas alone
+    late = job_refund(devnet, first)
+    assert (late.returncode, "its fee is back already" in late.stderr) == (1, True), late.stderr

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from hyperdust.durable import PRIVATE, create_durably, replace_durably
+from hyperdust.durable import PRIVATE, create_durably, hold, replace_durably
 
 
 def mode_of(path):
@@ -50,3 +50,10 @@ def test_what_is_there_is_not_created_again(tmp_path):
     with pytest.raises(FileExistsError):
         create_durably(path, "second", PRIVATE)
     assert (path.read_text(), mode_of(path)) == ("first", PRIVATE)
+
+
+def test_what_is_held_is_held_by_one(tmp_path):
+    path = tmp_path / "lock"
+    with hold(path), pytest.raises(BlockingIOError):
+        hold(path)
+    hold(path).close()

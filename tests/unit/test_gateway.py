@@ -22,6 +22,7 @@ from hyperdust.gateway.config import GatewayConfig, Unguarded
 from hyperdust.gateway.errors import Failed, NoBlock, NoCoins, OverBudget, TooDear, TooLong, Unsupported
 from hyperdust.gateway.models import Catalog
 from hyperdust.gateway.pay import Payer
+from hyperdust.gateway.payments import Payments
 from hyperdust.graph import load_graph
 from hyperdust.rpc_client import ReceiptTimeout, RpcError, TransactionFailed, Unreachable
 from hyperdust.wallet import user_key
@@ -53,6 +54,7 @@ class Node:
         self.status = "revealed"
         self.providers = ["0x" + "22" * 20]
         self.balance = BTC
+        self.head = 10
         self.refuse = None
         """Raised instead of the answer to a method."""
         self.receipt_error = None
@@ -65,13 +67,17 @@ class Node:
             case "hyperdust_getProviders":
                 return self.providers
             case "eth_getBlockByNumber":
-                return {"baseFeePerGas": "0xf4240"}
+                return {"baseFeePerGas": "0xf4240", "hash": "0x" + "44" * 32}
             case "eth_sendRawTransaction":
                 with self.lock:
                     raw = bytes.fromhex(params[0][2:])
                     self.sent.append(rlp.decode(raw[1:]))
                     self.jobs["0x" + keccak256(raw).hex()] = hex(len(self.sent))
                     return "0x" + keccak256(raw).hex()
+            case "eth_getTransactionReceipt":
+                return {"number": self.jobs[params[0]], "logs": []} if params[0] in self.jobs else None
+            case "eth_getTransactionByHash":
+                return None
             case "hyperdust_getJob":
                 claimed = {"state": "claimed", "block": 12, "transaction": "0x"}
                 root = None if self.status in {"requested", "claimed"} else "0x" + "33" * 32
@@ -84,7 +90,12 @@ class Node:
         if self.refuse and method == self.refuse[0]:
             raise self.refuse[1]
         counted = {"eth_getTransactionCount": len(self.sent), "eth_getBalance": self.balance}
-        known = {"eth_chainId": 31337, "eth_blockNumber": 10, "eth_estimateGas": 200_000, "eth_maxPriorityFeePerGas": 1}
+        counted["eth_blockNumber"] = self.head
+        known = {
+            "eth_chainId": 31337,
+            "eth_estimateGas": 200_000,
+            "eth_maxPriorityFeePerGas": 1,
+        }
         assert method != "eth_getTransactionCount" or params[1] == "pending"
         return (counted | known)[method]
 
@@ -123,11 +134,11 @@ def loaded():
 
 
 @pytest.fixture
-def visit(node, loaded):
+def visit(node, loaded, tmp_path):
     """The answers to (method, path, arguments of httpx), sent together."""
 
     def call(*requests, **options):
-        config = replace(CONFIG, **options)
+        config = replace(CONFIG, data_dir=tmp_path, **options)
         application = build_application(config, build_server(config, node, Catalog(node, loaded)))
         found = [None] * len(requests)
 
@@ -329,9 +340,10 @@ def test_an_answer_that_is_no_tensor_names_its_job(post, node):
     assert answer.headers["x-hyperdust-job"] == "1"
 
 
-def test_a_body_is_read_no_further_than_its_bound(node, loaded):
+def test_a_body_is_read_no_further_than_its_bound(node, loaded, tmp_path):
     sent, read = [], []
-    application = build_application(CONFIG, build_server(CONFIG, node, Catalog(node, loaded)))
+    config = replace(CONFIG, data_dir=tmp_path)
+    application = build_application(config, build_server(config, node, Catalog(node, loaded)))
 
     async def run():
         async def receive():
@@ -351,16 +363,120 @@ def test_a_body_is_read_no_further_than_its_bound(node, loaded):
     assert CONFIG.body_bytes < sum(read) <= CONFIG.body_bytes + 40_000
 
 
+def payer_of(node, folder, most=BTC):
+    """A payer with what it keeps; the folder is all that its lives share."""
+    budget, payments = Budget(BTC, lambda: 0.0, folder / "budget"), Payments(folder / "payments")
+    return Payer(node, user_key(0), budget, payments, most), budget, payments
+
+
 @pytest.fixture
-def watched(node, loaded):
+def question(loaded):
+    return next(iter(loaded.values())).question("A miner", FEE)
+
+
+@pytest.fixture
+def watched(node, question, tmp_path):
     """A collector that looks after one paid job."""
-    payer = Payer(node, user_key(0), Budget(BTC, lambda: 0.0), BTC)
-    collector = Collector(node, payer)
-    collector.watch(payer.pay([next(iter(loaded.values())).question("A miner", FEE)]))
-    return collector
+    payer, _, payments = payer_of(node, tmp_path)
+    payer.pay([question])
+    return Collector(node, payer, payments)
+
+
+def another_life(node, folder):
+    payer, _, payments = payer_of(node, folder)
+    return Collector(node, payer, payments)
+
+
+def test_a_job_is_looked_after_by_the_next_life(watched, node, tmp_path):
+    node.status, node.head = "requested", 1000
+    another_life(node, tmp_path).look()
+    assert node.sent[1][7] == encode_call("JobMarket", "refund", 1)
+    another_life(node, tmp_path).look()
+    assert len(node.sent) == 2
+
+
+def test_a_payment_that_was_cut_short_is_found_by_its_transaction(node, question, tmp_path):
+    payer, _, payments = payer_of(node, tmp_path)
+    node.receipt_error = ReceiptTimeout("0x3", 60)
+    with pytest.raises(NoBlock):
+        payer.pay([question])
+    (noted,) = payments.listed()
+    assert (noted.job, noted.wei, noted.transaction in node.jobs) == (None, FEE, True)
+    node.receipt_error, node.status, node.head = None, "requested", 1000
+    another_life(node, tmp_path).look()
+    assert node.sent[1][7] == encode_call("JobMarket", "refund", 1)
+    assert Payments(tmp_path / "payments").listed() == []
+
+
+def test_a_payment_that_no_block_ever_took_is_forgotten_after_an_hour(node, question, tmp_path, monkeypatch):
+    payer, _, payments = payer_of(node, tmp_path)
+    node.receipt_error = ReceiptTimeout("0x3", 60)
+    with pytest.raises(NoBlock):
+        payer.pay([question])
+    node.jobs.clear()
+    collector = another_life(node, tmp_path)
+    collector.look()
+    assert len(payments.listed()) == 1
+    monkeypatch.setattr("hyperdust.gateway.collecting._LOST_S", -1.0)
+    collector.look()
+    assert Payments(tmp_path / "payments").listed() == []
+
+
+def test_what_the_node_refused_or_reverted_is_not_looked_after(node, question, tmp_path):
+    payer, _, payments = payer_of(node, tmp_path)
+    node.refuse = ("eth_sendRawTransaction", RpcError(-32000, "no"))
+    with pytest.raises(Failed):
+        payer.pay([question])
+    assert payments.listed() == []
+    node.refuse, node.receipt_error = None, TransactionFailed("0x3", 11)
+    with pytest.raises(Failed):
+        payer.pay([question])
+    assert payments.listed() == []
+
+
+def test_a_payment_is_on_disk_before_it_is_sent(node, question, tmp_path):
+    payer, _, _ = payer_of(node, tmp_path)
+    node.refuse = ("eth_sendRawTransaction", Unreachable("http://n", "gone"))
+    with pytest.raises(NoBlock):
+        payer.pay([question])
+    assert [payment.job for payment in Payments(tmp_path / "payments").listed()] == [None]
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '[{"transaction": "0x"}]', '{"a": 1}'])
+def test_damaged_files_are_begun_anew(content, tmp_path):
+    (tmp_path / "budget").write_text(content)
+    (tmp_path / "payments").write_text(content)
+    assert Budget(10, lambda: 0.0, tmp_path / "budget").spent() == 0
+    assert Payments(tmp_path / "payments").listed() == []
+
+
+def test_an_hour_outlasts_the_gateway(tmp_path):
+    path = tmp_path / "budget"
+    first = Budget(10, lambda: 10_000.0, path)
+    kept, given_back = first.reserve([6, 3])
+    first.settle(given_back, 0)
+    first.settle(kept, 5)
+    second = Budget(10, lambda: 10_100.0, path)
+    assert second.spent() == 5
+    with pytest.raises(OverBudget) as caught:
+        second.reserve([6])
+    assert caught.value.wait_s == WINDOW_S - 100
+    assert second.reserve([5]) != [kept]
+    assert Budget(10, lambda: 13_650.0, path).spent() == 5  # of the second alone
+
+
+def test_a_clock_that_is_set_back_does_not_stretch_the_hour(tmp_path):
+    Budget(10, lambda: 50_000.0, tmp_path / "budget").reserve([6])
+    now = iter([10_000.0, 13_700.0]).__next__
+    budget = Budget(10, now, tmp_path / "budget")
+    assert [budget.spent(), budget.spent()] == [6, 0]
 
 
 def test_the_fee_of_a_late_job_is_fetched_once_it_can_be(watched, node):
+    node.status = "requested"
+    watched.look()  # its deadline has not passed: nobody is asked
+    assert len(node.sent) == 1
+    node.head = 1000
     node.status = "requested"
     node.refuse = ("eth_estimateGas", RpcError(3, "JobMarket: before the deadline"))
     watched.look()
@@ -375,7 +491,7 @@ def test_the_fee_of_a_late_job_is_fetched_once_it_can_be(watched, node):
 
 @pytest.mark.parametrize("status", ["revealed", "final", "refunded", "slashed"])
 def test_nothing_is_fetched_where_nothing_is_owed(watched, node, status):
-    node.status = status
+    node.status, node.head = status, 1000
     watched.look()
     assert len(node.sent) == 1
     node.status = "requested"
@@ -450,9 +566,9 @@ def test_a_question_is_what_the_command_line_asks(loaded):
     assert len(load_graph("llama-tiny").graph.symbols) == 2
 
 
-def test_a_budget_is_a_rolling_hour():
+def test_a_budget_is_a_rolling_hour(tmp_path):
     now = itertools.count(0, 1000).__next__
-    budget = Budget(10, now)  # each look is 1,000 s later
+    budget = Budget(10, now, tmp_path / "budget")  # each look is 1,000 s later
     (first,) = budget.reserve([6])  # 0 s
     with pytest.raises(OverBudget) as caught:
         budget.reserve([5])  # 1,000 s
@@ -465,10 +581,9 @@ def test_a_budget_is_a_rolling_hour():
         budget.reserve([11])
 
 
-def test_what_is_refused_is_given_back(node, loaded):
-    budget = Budget(BTC, lambda: 0.0)
-    payer = Payer(node, user_key(0), budget, BTC // 10**4)
-    questions = [next(iter(loaded.values())).question("A miner", FEE)] * 2
+def test_what_is_refused_is_given_back(node, question, tmp_path):
+    payer, budget, _ = payer_of(node, tmp_path, BTC // 10**4)
+    questions = [question] * 2
     node.refuse = ("eth_sendRawTransaction", RpcError(-32000, "no"))
     with pytest.raises(Failed):
         payer.pay(questions)
