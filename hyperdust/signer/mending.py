@@ -63,8 +63,9 @@ class Mender:
         sources, why = self._session.sources, f"{frozen.reason.name.lower()}, {show_txid(frozen.txid)}"
         lost = len(head.records) - count_kept(head, sources.bitcoin)
         if lost:
-            why += f"; {lost} vault transactions are not on Bitcoin's best chain"
-            resend(head, self._kept_rounds(head, lost), sources.bitcoin)
+            refused = resend(head, self._kept_rounds(head, lost), sources.bitcoin)
+            why += f"; vault transactions that Bitcoin dropped: {lost}"
+            why += "".join(f"; {show_txid(txid)} cannot come back: {reason}" for txid, reason in refused.items())
         try:
             owing = load_repaired(head, vault, sources.bitcoin, sources.rules)
         except (Invalid, NotYet) as error:

@@ -5,12 +5,14 @@ only where it is missing. What `restore` needs in evidence is the same row that 
 """
 
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Final
 
 from bridge.deposits import Outpoint, ProvenTransaction, Spent
 from bridge.peg_repair import apply_row, undo
 from bridge.peg_state import PegState, Reason, VaultRecord
 from bridge.rules import PegRules
+from bridge.scripts import vault_output
 from bridge.transactions import Transaction
 from hyperdust.bitcoind import RpcFault
 from hyperdust.signer.errors import FirstRoundLost, NothingMissing, SourceFault, VaultNotDeep, WrongVaultCoin
@@ -46,7 +48,7 @@ def load_repaired(state: PegState, vault: Outpoint | None, bitcoin: Bitcoin, rul
 
     Raises:
         PegFrozen: the vault was spent against its rules.
-        NothingMissing: it thaws by evidence alone, or will.
+        NothingMissing: it thaws by evidence alone, or will: a lost round, or another version, is in the mempool.
         FirstRoundLost: there is no vault to take gifts into.
         WrongVaultCoin, VaultNotDeep: the row does not lead to that vault, or is not mined.
         And the rules of `read_vault_transaction`.
@@ -56,6 +58,8 @@ def load_repaired(state: PegState, vault: Outpoint | None, bitcoin: Bitcoin, rul
     if undone.vault is None:
         raise FirstRoundLost("first vault transaction", "lost", "back, or another one in its place")
     row = _load_row(Outpoint(undone.vault.txid, 0), vault, bitcoin)
+    if vault is not None and (spender := bitcoin.load_spender(vault)) is not None:
+        _check_gifts_alone(spender, undone, bitcoin, rules)
     repaired = apply_row(undone, row, rules)
     if repaired.surplus_sats >= 0:
         raise NothingMissing("missing sats", 0, "evidence, or more blocks on top of it")
@@ -63,35 +67,54 @@ def load_repaired(state: PegState, vault: Outpoint | None, bitcoin: Bitcoin, rul
 
 
 def resend(state: PegState, known: Collection[Transaction], bitcoin: Bitcoin) -> dict[bytes, str]:
-    """Broadcast lost vault transactions anew, and what made their deposits; why bitcoind refuses one, by its id.
+    """Broadcast lost vault transactions anew; why bitcoind refuses one, by its id.
 
     Args:
         state: the peg whose records may be lost.
         known: vault transactions that this signer kept; bitcoind's index has those of lost blocks too.
-        bitcoin: its transactions return to the mempool by themselves, unless it was restarted, or lost many blocks.
+        bitcoin: it puts most of what it lost back by itself.
     """
     refused: dict[bytes, str] = {}
     for record in state.records[count_kept(state, bitcoin) :]:
         if bitcoin.load_mined(record.coin.txid) is not None:
             continue
-        for made in (*_fundings(record, bitcoin), *_versions(record, known, bitcoin)):
+        for made in _versions(record, known, bitcoin):
             try:
-                bitcoin.send(made)
+                send_again(made, bitcoin)
             except RpcFault as error:
                 refused[made.txid] = str(error)
     return refused
 
 
-def _fundings(record: VaultRecord, bitcoin: Bitcoin) -> list[Transaction]:
-    txids = dict.fromkeys(sweep.outpoint.txid for sweep in record.sweeps)
-    found = [bitcoin.load_transaction(txid) for txid in txids if bitcoin.load_mined(txid) is None]
-    return [one for one in found if one is not None and not one.is_coinbase]
+def send_again(made: Transaction, bitcoin: Bitcoin) -> None:
+    """Broadcast a vault transaction, and before it what it spends where a reorganisation took that away too.
+
+    bitcoind puts no transaction back whose lock time is then above its tip, nor anything from far below.
+
+    Raises:
+        RpcFault: it does not take it.
+    """
+    for txid in dict.fromkeys(one.txid for one in made.inputs):
+        if bitcoin.load_mined(txid) is None and (funding := bitcoin.load_transaction(txid)) is not None:
+            with suppress(RpcFault):
+                bitcoin.send(funding)
+    bitcoin.send(made)
 
 
 def _versions(record: VaultRecord, known: Collection[Transaction], bitcoin: Bitcoin) -> list[Transaction]:
     kept = next((one for one in known if one.txid == record.coin.txid), None)
     found = kept or bitcoin.load_transaction(record.coin.txid)
     return [] if found is None else [found]
+
+
+def _check_gifts_alone(txid: bytes, state: PegState, bitcoin: Bitcoin, rules: PegRules) -> None:
+    made = bitcoin.load_transaction(txid)
+    if made is None:
+        return
+    ours = {vault_output(custody, rules).script for custody in state.custodies}
+    taken = [bitcoin.load_coin(place) for place in inputs_of(made)[1:]]
+    if not taken or any(one is None or one.output.script not in ours for one in taken):
+        raise NothingMissing("next vault transaction", show_txid(txid), "mined")
 
 
 def _load_row(start: Outpoint, end: Outpoint | None, bitcoin: Bitcoin) -> list[ProvenTransaction]:
