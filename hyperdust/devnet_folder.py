@@ -1,6 +1,5 @@
 """The devnet's folder: its lock, its genesis file, starting over. Knows no processes."""
 
-import fcntl
 import json
 import os
 import secrets
@@ -13,6 +12,7 @@ from typing import Any, Final
 
 from chain.errors import NodeFault
 from chain.params import DEVNET_CHAIN_IDS
+from hyperdust.durable import hold
 
 TEMPLATE: Final = Path(__file__).resolve().parents[1] / "genesis" / "regtest.json"
 
@@ -69,13 +69,13 @@ def locked(data_dir: Path) -> Iterator[None]:
     Raises:
         DevnetError: one is in it.
     """
-    with (data_dir / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DevnetError(
-                f"another devnet runs in {data_dir}; stop it, or choose another --data-dir and --rpc-port"
-            ) from error
+    try:
+        lock = hold(data_dir / "lock")
+    except BlockingIOError as error:
+        raise DevnetError(
+            f"another devnet runs in {data_dir}; stop it, or choose another --data-dir and --rpc-port"
+        ) from error
+    with lock:
         yield
 
 

@@ -2,12 +2,15 @@
 
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final, TextIO, TypeVar
 
 PRIVATE: Final = 0o600
 """A file that its owner alone may read."""
 _USUAL: Final = 0o666  # less the umask, as `open` does
+
+_Content = TypeVar("_Content")
 
 
 def replace_durably(path: Path, text: str, mode: int = _USUAL) -> None:
@@ -52,6 +55,20 @@ def hold(path: Path) -> TextIO:
         file.close()
         raise
     return file
+
+
+def hold_and_load(path: Path, load: Callable[[Path], _Content]) -> tuple[TextIO, _Content]:
+    """Keep other processes from a file by a lock beside it, and read it; what `load` raises lets go of the lock.
+
+    Raises:
+        OSError: as `hold` does.
+    """
+    lock = hold(path.with_suffix(".lock"))
+    try:
+        return lock, load(path)
+    except BaseException:
+        lock.close()
+        raise
 
 
 def _write(path: Path, text: str, mode: int) -> None:

@@ -4,7 +4,6 @@ The node says what is due; this file alone says what may be signed (after EIP-30
 lives with the key, not with the node: a wiped or foreign node changes nothing. Spec: docs/spec/finality.md.
 """
 
-import fcntl
 import json
 import threading
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from eth_account.signers.local import LocalAccount
 from chain.errors import HyperdustError, NodeFault
 from consensus.errors import DoubleVote, SurroundVote
 from consensus.finality import Checkpoint, Vote, sign_vote
-from hyperdust.durable import replace_durably
+from hyperdust.durable import hold_and_load, replace_durably
 from hyperdust.proto import work_pb2 as messages
 from hyperdust.work_client import WorkClient, WorkUnreachable
 
@@ -46,17 +45,13 @@ class Protection:
         """
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = path.with_suffix(".lock").open("w")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._last = _load(path)
+            self._lock, self._last = hold_and_load(path, _load)
         except OSError as error:
-            self._lock.close()
             raise ProtectionFault(
                 f"{path}: {error.strerror}; another miner may run with this key: stop one of the two"
             ) from error
         except (ValueError, TypeError, KeyError) as error:
-            self._lock.close()
             raise ProtectionFault(
                 f"{path} is damaged ({error}); restore a copy, or mine with another key: a vote may be slashed"
             ) from error

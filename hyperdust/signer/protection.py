@@ -5,7 +5,6 @@ coin. So a vault is signed for only if it is one that was signed for before, or 
 the first round, which have no vault to share, share an input. The file lives with the key, not with the node.
 """
 
-import fcntl
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +14,7 @@ from typing import Any, Final, Protocol
 from bridge.deposits import Outpoint
 from bridge.taproot import Path as SpendPath
 from bridge.work import show_hash
-from hyperdust.durable import replace_durably
+from hyperdust.durable import hold_and_load, replace_durably
 from hyperdust.signer.errors import AnotherRound, NotContinued, ProtectionFault, RoundWithheld
 from hyperdust.signer.proposal import inputs_of
 from hyperdust.signer.sources import Bitcoin
@@ -78,17 +77,13 @@ class Protection:
         """
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = path.with_suffix(".lock").open("w")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._vaults, self._versions = _load(path)
+            self._lock, (self._vaults, self._versions) = hold_and_load(path, _load)
         except OSError as error:
-            self._lock.close()
             raise ProtectionFault(
                 f"{path}: {error.strerror}; another signer may run with this key: stop one of the two"
             ) from error
         except (ValueError, TypeError, KeyError) as error:
-            self._lock.close()
             raise ProtectionFault(f"{path} is damaged ({error}); restore a copy: this key signs nothing") from error
 
     @property

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from hyperdust.durable import PRIVATE, create_durably, hold, replace_durably
+from hyperdust.durable import PRIVATE, create_durably, hold, hold_and_load, replace_durably
 
 
 def mode_of(path):
@@ -57,3 +57,17 @@ def test_what_is_held_is_held_by_one(tmp_path):
     with hold(path), pytest.raises(BlockingIOError):
         hold(path)
     hold(path).close()
+
+
+def test_a_file_that_cannot_be_read_lets_go_of_its_lock(tmp_path):
+    path = tmp_path / "notes.json"
+
+    def damaged(_path):
+        raise ValueError("damaged")
+
+    with pytest.raises(ValueError, match="damaged"):
+        hold_and_load(path, damaged)
+    lock, content = hold_and_load(path, lambda found: found.name)
+    assert content == "notes.json"
+    with lock, pytest.raises(BlockingIOError):
+        hold_and_load(path, damaged)
