@@ -1,6 +1,7 @@
 """The vault's book against all that is owed, and against Bitcoin itself where a bitcoind of your own is given."""
 
 from bridge.deposits import Outpoint
+from bridge.scripts import vault_output
 from hyperdust.bitcoind import Bitcoind
 from hyperdust.bridging.addresses import show_sats
 from hyperdust.bridging.following import Sources, read_announced
@@ -30,12 +31,14 @@ def is_vault_there(bitcoin: Bitcoind, terms: Terms) -> bool | None:
     vault = terms.state.vault
     if vault is None:
         return None
-    place = Outpoint(vault.txid, 0)
+    place, state = Outpoint(vault.txid, 0), terms.state
     script = vault_script(terms)
     if (coin := find_unspent(bitcoin, place)) is not None:
         return (coin.output.sats, coin.output.script) == (vault.sats, script)
     spender = find_spender(bitcoin, place)
-    return spender is not None and spender.is_sweep and spender.transaction.outputs[0].script == script
+    holders = (*state.may_hold(terms.height), *state.rescuers)
+    scripts = [vault_output(one, terms.rules).script for one in holders]
+    return spender is not None and spender.transaction.outputs[0].script in scripts
 
 
 def sum_unswept(client: RpcClient, bitcoin: Bitcoind, terms: Terms) -> int:

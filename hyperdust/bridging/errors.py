@@ -7,6 +7,8 @@ BridgeRefused       the command's own refusals; nothing was sent
 ├── KeyRefused      no key of secp256k1
 ├── NotOurs         no file of a deposit here knows the coin
 ├── NotReclaimable  not yet, or no more
+├── PaperRefused    a change of signers that the chain would not take, or that lacks signatures
+├── PaperDamaged    a file that is no such change
 └── NotStanding     the peg, the node or bitcoind cannot do it now
 """
 
@@ -42,6 +44,14 @@ class NotOurs(BridgeRefused):
 
 class NotReclaimable(BridgeRefused):
     """The coin cannot be taken back: too early, spent, or the key is not here."""
+
+
+class PaperRefused(BridgeRefused):
+    """A change of signers, or the council's spend, that cannot be proposed, signed or handed in; says why."""
+
+
+class PaperDamaged(BridgeRefused):
+    """A file that holds neither, or not in its one form."""
 
 
 class NotStanding(BridgeRefused):

@@ -3,7 +3,7 @@
 Rules and the first signers come with this program (genesis/<network>.json); the rest is what the node says.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from bridge.params import NETWORKS, BitcoinParams
@@ -97,7 +97,7 @@ def read_terms(client: RpcClient) -> Terms:
     return Terms(
         chain_id,
         NETWORKS[params.bitcoin_network],
-        rules_of(params),
+        replace(rules_of(params), chain_id=chain_id),
         state,
         int(status["bitcoin"]["height"]),
         None if status["origin"] is None else status["origin"]["height"],

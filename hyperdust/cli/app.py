@@ -8,7 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 from chain.errors import HyperdustError
-from hyperdust.cli import agents, bridge, companions, gateways, graphs, roles, signers, use
+from hyperdust.cli import agents, bridge, companions, custody, gateways, graphs, roles, signers, use
 from hyperdust.cli.options import defaults_of, read_config
 
 _EPILOG = "Every option NAME-X may be set as HYPERDUST_NAME_X, or in the TOML file given with --config."
@@ -30,6 +30,7 @@ def build_app() -> Any:
     gateways.add_to(app)
     use.add_to(app)
     bridge.add_to(app)
+    custody.add_to(app)
     agents.add_to(app)
     graphs.add_to(app)
     command = typer.main.get_command(app)

@@ -9,6 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hyperdust.cli.asking import (
+    BitcoinCookie,
+    BitcoinPassword,
+    BitcoinRpc,
+    BitcoinUser,
+    bitcoin_options,
+    bridging,
+)
 from hyperdust.cli.options import (
     DEFAULT_RPC,
     Json,
@@ -32,23 +40,9 @@ if TYPE_CHECKING:
     from hyperdust.bridging.keeping import Kept
     from hyperdust.bridging.terms import Terms
 
-_NO_BITCOIN = 3
-"""Exit code where the network has no Bitcoin."""
-
 Btc = Annotated[str, typer.Option("--btc", metavar="X", help="How much, in BTC.")]
 Folder = Annotated[
     Path | None, typer.Option("--folder", metavar="DIR", help="Deposit files. Default: your bridge folder.")
-]
-BitcoinRpc = Annotated[
-    str | None,
-    typer.Option("--bitcoin-rpc", metavar="URL", help="Your own bitcoind. Default: that of a devnet on this machine."),
-]
-BitcoinUser = Annotated[str, typer.Option("--bitcoin-user", help="Its rpcuser.")]
-BitcoinPassword = Annotated[
-    str, typer.Option("--bitcoin-password", help="Its rpcpassword; better: HYPERDUST_BITCOIN_PASSWORD.")
-]
-BitcoinCookie = Annotated[
-    Path | None, typer.Option("--bitcoin-cookie", metavar="FILE", help="Its cookie file, instead of both.")
 ]
 Timeout = Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait at most, with --wait.")]
 
@@ -112,8 +106,8 @@ def deposit(
     sats, receiver = parse_sats(btc), parse_address(to)
     own_key = None if user_key is None else parse_user_key(user_key)
     place = folder or bridge_dir()
-    options = _options(bitcoin_rpc, bitcoin_user, bitcoin_password, bitcoin_cookie)
-    with _bridging(rpc, options) as (sources, terms):
+    options = bitcoin_options(bitcoin_rpc, bitcoin_user, bitcoin_password, bitcoin_cookie)
+    with bridging(rpc, options) as (sources, terms):
         purse = _purse(sources, terms) if pay else None
         kept, path = making.prepare(terms, sats, receiver, max_fee, own_key, place)
         making.announce(sources.client, kept)
@@ -172,8 +166,8 @@ def withdraw(
     from hyperdust.wallet import load_account
 
     sats = parse_sats(btc)
-    options = _options(bitcoin_rpc, bitcoin_user, bitcoin_password, bitcoin_cookie)
-    with _bridging(rpc, options) as (sources, terms), progress() as say:
+    options = bitcoin_options(bitcoin_rpc, bitcoin_user, bitcoin_password, bitcoin_cookie)
+    with bridging(rpc, options) as (sources, terms), progress() as say:
         plan = plan_withdrawal(terms, sats, to, max_fee)
         account = load_account(terms.chain_id, keystore, key, lambda: read_password(password_file))
         number, receipt = send_withdrawal(sources.client, account, plan)
@@ -221,8 +215,8 @@ def status(
     from hyperdust.job import progress
     from hyperdust.paths import bridge_dir
 
-    options = _options(bitcoin_rpc, bitcoin_user, bitcoin_password, bitcoin_cookie)
-    with _bridging(rpc, options) as (sources, terms), progress() as say:
+    options = bitcoin_options(bitcoin_rpc, bitcoin_user, bitcoin_password, bitcoin_cookie)
+    with bridging(rpc, options) as (sources, terms), progress() as say:
         if which.isdecimal():
             number = int(which)
             found = following.stand_withdrawal(sources, terms, number)
@@ -265,8 +259,8 @@ def list_deposits(
     from hyperdust.paths import bridge_dir
 
     rows, lines = [], []
-    options = _options(bitcoin_rpc, bitcoin_user, bitcoin_password, bitcoin_cookie)
-    with _bridging(rpc, options) as (sources, terms):
+    options = bitcoin_options(bitcoin_rpc, bitcoin_user, bitcoin_password, bitcoin_cookie)
+    with bridging(rpc, options) as (sources, terms):
         for path, kept in list_kept(folder or bridge_dir()):
             if kept.chain_id != terms.chain_id:
                 continue
@@ -303,8 +297,8 @@ def audit(
     """
     from hyperdust.bridging.auditing import run_audit, show_audit
 
-    options = _options(bitcoin_rpc, bitcoin_user, bitcoin_password, bitcoin_cookie)
-    with _bridging(rpc, options) as (sources, terms):
+    options = bitcoin_options(bitcoin_rpc, bitcoin_user, bitcoin_password, bitcoin_cookie)
+    with bridging(rpc, options) as (sources, terms):
         found = run_audit(sources, terms)
     emit(found.as_json(), as_json=as_json, text=show_audit(found))
     if not found.ok:
@@ -342,7 +336,7 @@ def reclaim(
     from hyperdust.paths import bridge_dir
 
     place = _parse_outpoint(outpoint)
-    options = _options(bitcoin_rpc, bitcoin_user, bitcoin_password, bitcoin_cookie)
+    options = bitcoin_options(bitcoin_rpc, bitcoin_user, bitcoin_password, bitcoin_cookie)
     secret = None if secret_file is None else read_secret(secret_file)
     with _own_bitcoin(rpc, options) as bitcoin:
         coin = find_coin(bitcoin, place)
@@ -374,7 +368,7 @@ def give_up(
     from hyperdust.bridging import withdraw as taking_out
     from hyperdust.wallet import load_account
 
-    with _bridging(rpc, None) as (sources, terms):
+    with bridging(rpc, None) as (sources, terms):
         account = load_account(terms.chain_id, keystore, key, lambda: read_password(password_file))
         receipt = taking_out.give_up(sources.client, account, number)
     block = int(receipt["blockNumber"], 16)
@@ -383,41 +377,6 @@ def give_up(
         as_json=as_json,
         text=f"withdrawal {number} is given up in block {block}; hyperdust bridge status {number}",
     )
-
-
-def _options(rpc: str | None, user: str, password: str, cookie: Path | None) -> "BitcoinOptions":
-    from hyperdust.bridging.access import BitcoinOptions
-
-    return BitcoinOptions(rpc, user, password, cookie)
-
-
-@contextmanager
-def _exits_without_bitcoin() -> Iterator[None]:
-    from hyperdust.bridging.errors import NoBitcoin
-
-    try:
-        yield
-    except NoBitcoin as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(_NO_BITCOIN) from error
-
-
-@contextmanager
-def _bridging(rpc: str, options: "BitcoinOptions | None") -> Iterator[tuple["Sources", "Terms"]]:
-    """The node, the peg's terms, and a bitcoind where there is one."""
-    from hyperdust.bridging.access import open_bitcoin
-    from hyperdust.bridging.following import Sources
-    from hyperdust.bridging.terms import read_terms
-    from hyperdust.rpc_client import RpcClient
-
-    with _exits_without_bitcoin(), RpcClient(rpc) as client:
-        terms = read_terms(client)
-        bitcoin = None if options is None else open_bitcoin(options, terms.bitcoin, terms.chain_id, rpc)
-        try:
-            yield Sources(client, bitcoin), terms
-        finally:
-            if bitcoin is not None:
-                bitcoin.close()
 
 
 @contextmanager
@@ -431,7 +390,7 @@ def _own_bitcoin(rpc: str, options: "BitcoinOptions") -> Iterator["Bitcoind"]:
         with Bitcoind(options.rpc, Login(options.user, options.password, options.cookie)) as bitcoin:
             yield bitcoin
         return
-    with _bridging(rpc, options) as (sources, _):
+    with bridging(rpc, options) as (sources, _):
         if sources.bitcoin is None:
             raise UsageFault("a bitcoind is needed to see the coin; name yours with --bitcoin-rpc URL")
         yield sources.bitcoin
@@ -468,11 +427,14 @@ def _find_deposit(sources: "Sources", which: str, folder: Path) -> tuple["Outpoi
     """The payment that is meant, and the deposit's file where it is here; one of both at least."""
     from hyperdust.bridging.errors import NotOurs
     from hyperdust.bridging.following import find_payments
-    from hyperdust.bridging.keeping import find
+    from hyperdust.bridging.keeping import add_outpoint, find
 
     if ":" not in which:
         kept = find(folder, address=which)
         payments = find_payments(sources, kept)
+        for one in payments:
+            if one not in kept.outpoints:  # once it is swept, no bitcoind finds it by its address
+                kept = add_outpoint(kept, one, folder)
         return payments[-1] if payments else None, kept
     place = _parse_outpoint(which)
     try:

@@ -1,0 +1,67 @@
+"""What commands about the bridge share: the node, the peg's terms, a bitcoind where there is one."""
+# ruff: noqa: PLC0415  # heavy modules load inside commands, so that --help answers at once
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from hyperdust.bridging.access import BitcoinOptions
+    from hyperdust.bridging.following import Sources
+    from hyperdust.bridging.terms import Terms
+
+NO_BITCOIN: Final = 3
+"""Exit code where the network has no Bitcoin."""
+
+BitcoinRpc = Annotated[
+    str | None,
+    typer.Option("--bitcoin-rpc", metavar="URL", help="Your own bitcoind. Default: that of a devnet on this machine."),
+]
+BitcoinUser = Annotated[str, typer.Option("--bitcoin-user", help="Its rpcuser.")]
+BitcoinPassword = Annotated[
+    str, typer.Option("--bitcoin-password", help="Its rpcpassword; better: HYPERDUST_BITCOIN_PASSWORD.")
+]
+BitcoinCookie = Annotated[
+    Path | None, typer.Option("--bitcoin-cookie", metavar="FILE", help="Its cookie file, instead of both.")
+]
+
+
+def bitcoin_options(rpc: str | None, user: str, password: str, cookie: Path | None) -> "BitcoinOptions":
+    """What `--bitcoin-rpc` and the login beside it say."""
+    from hyperdust.bridging.access import BitcoinOptions
+
+    return BitcoinOptions(rpc, user, password, cookie)
+
+
+@contextmanager
+def exits_without_bitcoin() -> Iterator[None]:
+    """Turn `NoBitcoin` into its exit code."""
+    from hyperdust.bridging.errors import NoBitcoin
+
+    try:
+        yield
+    except NoBitcoin as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(NO_BITCOIN) from error
+
+
+@contextmanager
+def bridging(rpc: str, options: "BitcoinOptions | None") -> Iterator[tuple["Sources", "Terms"]]:
+    """The node, the peg's terms, and a bitcoind where there is one."""
+    from hyperdust.bridging.access import open_bitcoin
+    from hyperdust.bridging.following import Sources
+    from hyperdust.bridging.terms import read_terms
+    from hyperdust.rpc_client import RpcClient
+
+    with exits_without_bitcoin(), RpcClient(rpc) as client:
+        terms = read_terms(client)
+        bitcoin = None if options is None else open_bitcoin(options, terms.bitcoin, terms.chain_id, rpc)
+        try:
+            yield Sources(client, bitcoin), terms
+        finally:
+            if bitcoin is not None:
+                bitcoin.close()
