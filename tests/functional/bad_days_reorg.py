@@ -4,11 +4,14 @@ Two blocks harm nothing. Eight freeze the peg where a credited sweep or a payout
 once they are back, and if they cannot come back, once anybody has paid what is missing. Nobody helps the signers.
 """
 
+import re
 from pathlib import Path
 
 import pytest
 
 from bridge.anchors import find_anchor
+from bridge.params import REGTEST
+from bridge.shortage import gift_address
 from hyperdust.signer.proposal import inputs_of
 from tests.functional.signed_chain import Chain, open_chain
 from tests.functional.signers_round import Signers
@@ -74,18 +77,26 @@ def pays(made, sats):
     return any(one.sats == sats for one in made.outputs[1:])
 
 
+def stands_still(chain: Chain, deep):
+    """Where it has to, until all is back; a block with somebody's transaction is made all the same."""
+    chain.goes_on()
+    assert chain.frozen == ("reorganised" if deep else None)
+    if deep:
+        comes_back(chain)
+
+
+def takes(made, coin):
+    return coin in inputs_of(made)
+
+
 @pytest.mark.parametrize("depth", [2, 8])
 def test_at_every_stage(chain, signers, depth):
     deep = depth > chain.story.rules.origin_depth
 
-    def is_frozen():
-        """And a block with somebody's transaction is made all the same."""
-        chain.goes_on()
-        assert chain.frozen == ("reorganised" if deep else None)
-        if deep:
-            comes_back(chain)
-
     first, first_worth = open_vault(chain)
+    if deep:  # the first round of all; bitcoind itself puts nothing back from so far below
+        chain.reorganise(12)
+        stands_still(chain, deep)
     # The deposit is lost, and comes back.
     to, coin = chain.pay_in()
     chain.mine(2)
@@ -96,7 +107,7 @@ def test_at_every_stage(chain, signers, depth):
     chain.mine(2)
     # The sweep is lost when it is mined.
     sweep = chain.wait_round()
-    assert coin in inputs_of(sweep)
+    assert takes(sweep, coin)
     chain.mine(2)
     chain.reorganise(depth)
     chain.goes_on()
@@ -107,12 +118,12 @@ def test_at_every_stage(chain, signers, depth):
     # The sweep of the credit is lost.
     chain.reorganise(depth)
     assert chain.credited(to) == worth
-    is_frozen()
+    stands_still(chain, deep)
     # A withdrawal is queued.
     number, address = chain.withdraw(PAYOUT)
     chain.reorganise(depth)
     assert chain.withdrawal(number) == "queued"
-    is_frozen()  # the sweep is in those blocks again
+    stands_still(chain, deep)  # the sweep is in those blocks again
     # The payout is lost when it is mined, and when it is paid for good.
     chain.until("the payout", lambda _: [one for one in chain.rounds() if pays(one, PAYOUT)])
     chain.mine(2)
@@ -122,15 +133,119 @@ def test_at_every_stage(chain, signers, depth):
     chain.bury()
     chain.until("the word that it is paid", lambda _: chain.withdrawal(number) == "paid")
     chain.reorganise(depth)
-    is_frozen()
+    stands_still(chain, deep)
     assert chain.withdrawal(number) == "paid"
     # An anchor is lost that made a block finalized.
     finalized = anchor_deeply(chain)
     chain.reorganise(depth)
     assert chain.finalized == finalized, "it never goes back"
-    is_frozen()
+    stands_still(chain, deep)
 
     assert (chain.credited(first), chain.credited(to)) == (first_worth, worth), "credited once"
     assert chain.received(address) == (PAYOUT, 1), "paid once"
     assert chain.peg.queue == ()
     chain.check_books()
+
+
+def test_another_version_in_its_place_pays_and_credits_nothing_twice(chain, signers):
+    open_vault(chain)
+    to, coin = chain.pay_in()
+    number, address = chain.withdraw(PAYOUT)
+    chain.mine(2)
+    cheap = chain.until("both", lambda _: [one for one in chain.rounds() if pays(one, PAYOUT) and takes(one, coin)])[0]
+    dear = chain.until_bumped(cheap)
+    chain.mine(1)
+    chain.bury(6)
+    worth = chain.until("the credit", lambda _: chain.credited(to))
+    assert chain.peg.vault.txid == dear.txid
+    assert chain.withdrawal(number) == "paid"
+    chain.reorganise(10, [cheap.encode().hex()])
+    assert chain.frozen == "reorganised"
+    chain.goes_on()
+    chain.until("the thaw", lambda peg: peg.frozen is None)
+    assert chain.peg.vault.txid == cheap.txid
+    assert (chain.credited(to), chain.withdrawal(number)) == (worth, "paid")
+    chain.mine(7)
+    chain.advance(3)
+    assert chain.received(address) == (PAYOUT, 1)
+    assert chain.credited(to) == worth
+    chain.check_books()
+
+
+def wait_alarm(chain, signers, *words):
+    """The last alarm of a signer that says all that: how much is missing, and where it is to be paid."""
+
+    def look(_):
+        said = [line for line in signers.log(0).splitlines() if "ALARM: frozen" in line]
+        return said[-1] if said and all(word in said[-1] for word in words) else None
+
+    line = chain.until(f"an alarm with {words}", look)
+    missing, address = re.search(r"(\d+) sats are missing: anybody may pay them to (bcrt1p\w+)", line).groups()
+    return int(missing), address
+
+
+def make_good(chain, signers, *words):
+    """Pay what signers say is missing, in two parts, to where they say: a round takes both in, and nothing else."""
+    missing, address = wait_alarm(chain, signers, *words)
+    vault = chain.peg.vault
+    part = chain.pay(address, missing // 2)
+    chain.mine(2)
+    line = chain.until("word of the part", lambda _: "sats lie there" in signers.log(0))
+    assert line
+    assert not chain.rounds(), "too little: it waits"
+    rest = chain.pay(address, missing - missing // 2)
+    chain.mine(2)
+    made = chain.wait_round()
+    assert set(inputs_of(made)[1:]) == {part, rest}
+    assert len(made.outputs) == 1
+    chain.goes_on()
+    assert chain.peg.vault == vault, "nothing changes before it lies deep"
+    chain.bury()
+    chain.until("the thaw", lambda peg: peg.frozen is None)
+    assert chain.peg.vault.txid == made.txid
+    chain.check_books()
+
+
+def check_lives(chain):
+    """Coins go in and out again; a gift in ordinary times is taken in, and is surplus."""
+    to, _ = chain.pay_in()
+    number, address = chain.withdraw(PAYOUT)
+    surplus = chain.peg.surplus_sats
+    chain.pay(gift_address(chain.peg, chain.story.rules, REGTEST), 100_000)
+    chain.mine(2)
+    chain.wait_round()
+    chain.bury()
+    chain.until("the payout", lambda _: chain.withdrawal(number) == "paid")
+    chain.until("the credit", lambda _: chain.credited(to))
+    assert chain.received(address) == (PAYOUT, 1)
+    assert chain.peg.surplus_sats > surplus + 90_000
+    chain.check_books()
+
+
+def test_a_credited_deposit_that_is_spent_twice_is_made_good_by_anybody(chain, signers):
+    first, first_worth = open_vault(chain)
+    chain.mine(3)
+    to, coin = chain.pay_in(5_000_000)
+    chain.mine(2)
+    chain.wait_round()
+    chain.bury()
+    worth = chain.until("the credit", lambda _: chain.credited(to))
+    twice = chain.spend_otherwise(coin)
+    chain.reorganise(9, [twice])
+    assert chain.frozen == "reorganised"
+    assert chain.credited(to) == worth
+    chain.goes_on()
+    make_good(chain, signers, "reorganised", "cannot come back")
+    assert (chain.credited(first), chain.credited(to)) == (first_worth, worth)
+    assert coin in chain.peg.undone, "were it mined after all, it would credit nothing"
+    check_lives(chain)
+
+
+def test_a_vault_that_its_signers_overdrew_is_made_good_by_anybody(chain, signers):
+    open_vault(chain)
+    chain.overdraw(1_000_000)
+    chain.bury()
+    chain.until("the freeze", lambda peg: peg.frozen is not None)
+    assert chain.frozen == "overdrawn"
+    make_good(chain, signers, "overdrawn")
+    check_lives(chain)

@@ -11,8 +11,10 @@ from contextlib import contextmanager
 import coincurve
 import trio
 
-from bridge.deposits import Outpoint
-from bridge.transactions import Transaction
+from bridge.deposits import CHARGE_FLAG, Outpoint
+from bridge.scripts import vault_output
+from bridge.taproot import compute_sighashes, make_threshold_witness, with_witnesses
+from bridge.transactions import Input, Output, Transaction
 from chain.params import BRIDGE
 from consensus.finality import Checkpoint, Finality
 from consensus.peg import load_peg
@@ -22,6 +24,8 @@ from hyperdust.node.app import open_node
 from hyperdust.node.config import NodeConfig
 from hyperdust.node.rpc.server import serve_rpc
 from hyperdust.rpc_client import RpcClient
+from hyperdust.signer.key import SigningKey
+from hyperdust.wallet import signer_key
 from tests.functional.ports import free_ports
 from tests.functional.rebuild_story import RICH, Story, write_genesis
 
@@ -150,6 +154,30 @@ class Chain:
         raw = self.wallet.call("gettransaction", coin.txid[::-1].hex())["hex"]
         self.bitcoin.client.send_raw_transaction(bytes.fromhex(raw))
 
+    def spend_otherwise(self, coin):
+        """A transaction of the owner's that spends what made a coin: raw, not sent."""
+        made = Transaction.decode(self.bitcoin.client.raw_transaction(coin.txid))
+        inputs = [{"txid": one.txid[::-1].hex(), "vout": one.index} for one in made.inputs]
+        outputs = {self.wallet.new_address(): sum(one.sats for one in made.outputs) / 10**8}
+        bare = self.wallet.call("createrawtransaction", inputs, outputs)
+        spent = []
+        for one in inputs:  # bitcoind does not see them: they are spent
+            shown = self.bitcoin.client.call("getrawtransaction", one["txid"], True)["vout"][one["vout"]]
+            spent.append(one | {"scriptPubKey": shown["scriptPubKey"]["hex"], "amount": str(shown["value"])})
+        return self.wallet.call("signrawtransactionwithwallet", bare, spent)["hex"]
+
+    def overdraw(self, sats):
+        """The vault spent by two of its signers into itself, with too much for Bitcoin's miner."""
+        vault, custody = self.peg.vault, self.peg.custody
+        output = vault_output(custody, self.story.rules)
+        bare = Transaction(2, (Input(vault.txid, 0, b"", CHARGE_FLAG),), (Output(vault.sats - sats, output.script),), 0)
+        (message,) = compute_sighashes(bare, (Output(vault.sats, output.script),), (output.signers,))
+        keys = [SigningKey(signer_key(index)) for index in range(custody.signers.threshold)]
+        signatures = {key.public: key.sign(message) for key in keys}
+        signers = custody.signers
+        witness = make_threshold_witness(output.signers, signers.keys, signers.threshold, message, signatures)
+        self.bitcoin.client.call("sendrawtransaction", with_witnesses(bare, [witness]).encode().hex(), 0)
+
     def received(self, address):
         """Sats that Bitcoin's best chain has at an address, in how many payments."""
         found = self.bitcoin.client.call("scantxoutset", "start", [f"addr({address})"])
@@ -163,6 +191,20 @@ class Chain:
         """Deep, so that origins pass what the first of these blocks has."""
         self.mine(blocks)
         self.advance()
+
+    def until_bumped(self, made):
+        """Empty Bitcoin blocks until signers have raised the rate of a round; the version that is then in the pool."""
+        address = self.wallet.new_address()
+        for _ in range(12):
+            self.bitcoin.client.call("generateblock", address, [])
+            end = time.monotonic() + 1.5
+            while time.monotonic() < end:
+                self.advance()
+                if other := next((one for one in self.rounds() if one.txid != made.txid), None):
+                    assert other.inputs[0].txid == made.inputs[0].txid
+                    return other
+                time.sleep(POLL_S)
+        raise AssertionError("no other version within 12 blocks")
 
     def reorganise(self, depth, transactions=()):
         """Replace the last blocks by one more, all empty, or the first with these; what was in them is in the pool."""
