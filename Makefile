@@ -53,6 +53,7 @@ soak: setup-test ## the peg over 1,000 seeds, a hundred jobs beside a liar, sixt
 	HYPERDUST_TEST_JOBS=100 $(BIN)/pytest -q -s tests/functional/hundred_jobs.py $(ARGS)
 	HYPERDUST_TEST_KILLS=60 $(BIN)/pytest -q -s tests/functional/devnet_lifecycle.py -k random_moments $(ARGS)
 	HYPERDUST_TEST_REBUILD_CYCLES=66 $(BIN)/pytest -q -s tests/functional/bitcoin_rebuild.py -k 500 $(ARGS)
+	HYPERDUST_TEST_DOWN_S=3600 $(BIN)/pytest -q tests/functional/bad_days.py -k away_for_long $(ARGS)
 
 bench: ## ratios against named peers (torch, anvil, py-evm, bitcoinlib), into benchmarks/results.json; ONLY=name for one
 	@scripts/setup.sh bench

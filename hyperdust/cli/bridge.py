@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hyperdust.cli.asking import (
-    BitcoinCookie,
-    BitcoinPassword,
-    BitcoinRpc,
-    BitcoinUser,
     bitcoin_options,
     bridging,
 )
 from hyperdust.cli.options import (
     DEFAULT_RPC,
+    BitcoinCookie,
+    BitcoinPassword,
+    BitcoinRpc,
+    BitcoinUser,
     Json,
     Key,
     Keystore,
     PasswordFile,
     Rpc,
     UsageFault,
+    check_login,
     emit,
     group,
     read_password,
@@ -385,8 +386,7 @@ def _own_bitcoin(rpc: str, options: "BitcoinOptions") -> Iterator["Bitcoind"]:
     from hyperdust.bitcoind import Bitcoind, Login
 
     if options.rpc is not None:
-        if options.cookie is None and not options.user:
-            raise UsageFault("--bitcoin-rpc needs --bitcoin-cookie FILE, or --bitcoin-user and --bitcoin-password")
+        check_login(options.rpc, options.user, options.cookie)
         with Bitcoind(options.rpc, Login(options.user, options.password, options.cookie)) as bitcoin:
             yield bitcoin
         return

@@ -31,7 +31,7 @@ _FROZEN: Final = b"Of"
 _BATCH: Final = 2_000
 """Headers asked for at a time."""
 _POLL_S: Final = 1.0
-_BACKOFF_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_BACKOFF_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
 _TIMEOUT_S: Final = 10.0
 _STOP_S: Final = 2.0
 _END_OF_TIME: Final = (1 << 32) - 1 - MAX_FUTURE_S  # what the database holds was checked against the clock when it came
