@@ -19,6 +19,7 @@ FIRST_PORT: Final = 20
 """Above the devnet's first port."""
 _ROUND_BLOCKS: Final = 2
 _DEPOSIT_DEPTH: Final = 2
+_DATA_DEPTH: Final = 2
 _FALLBACK_RATE: Final = 2_000
 _FIRST_DEPOSIT_SATS: Final = 100_000_000
 _FIRST_MAX_FEE: Final = 50_000
@@ -54,7 +55,8 @@ def signer_roles(
                 "--bitcoin-rpc", bitcoin.url, "--bitcoin-user", USER,
                 "--listen", address, "--peers", ",".join(other for other in addresses if other != address),
                 "--round-blocks", str(_ROUND_BLOCKS), "--deposit-depth", str(_DEPOSIT_DEPTH),
-                "--fallback-rate", str(_FALLBACK_RATE), "--poll", str(genesis["spacing_s"]),
+                "--data-depth", str(_DATA_DEPTH), "--fallback-rate", str(_FALLBACK_RATE),
+                "--poll", str(genesis["spacing_s"]),
             ),
             stage="miner",
         )

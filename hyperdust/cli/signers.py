@@ -52,6 +52,9 @@ def signer(
     deposit_depth: Annotated[
         int, typer.Option("--deposit-depth", min=1, help="Confirmations of a deposit before it is swept.")
     ] = 6,
+    data_depth: Annotated[
+        int, typer.Option("--data-depth", min=1, help="Confirmations of published blocks before an anchor names them.")
+    ] = 6,
     max_rate: Rate = 500_000,
     fallback_rate: Annotated[
         int, typer.Option("--fallback-rate", min=1_000, help="Sat per 1,000 vB where bitcoind cannot tell.")
@@ -96,6 +99,7 @@ def signer(
             data_dir=data_dir or state_dir() / "signer",
             limits=Limits(
                 deposit_depth=deposit_depth,
+                data_depth=data_depth,
                 max_rate=max_rate,
                 fallback_rate=fallback_rate,
                 round_blocks=round_blocks,

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1chyperdust/proto/signer.proto\x12\x13hyperdust.signer.v1\"(\n\x08Greeting\x12\r\n\x05\x63hain\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\"r\n\x08Presence\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x16\n\x0e\x62itcoin_height\x18\x02 \x01(\r\x12\x14\n\x0c\x66inal_number\x18\x03 \x01(\x04\x12\x18\n\x10\x66inalized_number\x18\x04 \x01(\x04\x12\x11\n\tsignature\x18\x05 \x01(\x0c\"-\n\x06Signed\x12\x10\n\x08proposal\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\xe7\x02\n\x08Proposal\x12\r\n\x05\x63hain\x18\x01 \x01(\x0c\x12\x0e\n\x06leader\x18\x02 \x01(\x0c\x12\x14\n\x0cstate_number\x18\x03 \x01(\x04\x12\x12\n\nstate_hash\x18\x04 \x01(\x0c\x12\x16\n\x0epayable_number\x18\x05 \x01(\x04\x12\x14\n\x0cpayable_hash\x18\x06 \x01(\x0c\x12\x0e\n\x06height\x18\x07 \x01(\r\x12\x14\n\x0cplanned_rate\x18\x08 \x01(\r\x12\x0c\n\x04rate\x18\t \x01(\r\x12,\n\x08\x64\x65posits\x18\n \x03(\x0b\x32\x1a.hyperdust.signer.v1.Sweep\x12\x13\n\x0btransaction\x18\x0b \x01(\x0c\x12,\n\x04path\x18\x0c \x01(\x0e\x32\x1e.hyperdust.signer.v1.SpendPath\x12,\n\x05gifts\x18\r \x03(\x0b\x32\x1d.hyperdust.signer.v1.GiftCoin\x12\x11\n\tdata_root\x18\x0e \x01(\x0c\"6\n\x08GiftCoin\x12\x0c\n\x04txid\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\r\n\x05\x65poch\x18\x03 \x01(\r\"5\n\x05Sweep\x12\x0c\n\x04txid\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0f\n\x07\x62inding\x18\x03 \x01(\x0c\"E\n\x06\x41nswer\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x12\n\nsignatures\x18\x02 \x03(\x0c\x12\x0c\n\x04rule\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\"Y\n\x08Together\x12*\n\x05round\x18\x01 \x01(\x0b\x32\x1b.hyperdust.signer.v1.Signed\x12\x0e\n\x06nonces\x18\x02 \x03(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"L\n\tCompleted\x12*\n\x05round\x18\x01 \x01(\x0b\x32\x1b.hyperdust.signer.v1.Signed\x12\x13\n\x0btransaction\x18\x02 \x01(\x0c\"\x17\n\x07Receipt\x12\x0c\n\x04rule\x18\x01 \x01(\t* \n\tSpendPath\x12\n\n\x06SCRIPT\x10\x00\x12\x07\n\x03KEY\x10\x01\x32\xeb\x02\n\x07Signers\x12\x45\n\x05Greet\x12\x1d.hyperdust.signer.v1.Greeting\x1a\x1d.hyperdust.signer.v1.Presence\x12@\n\x04Sign\x12\x1b.hyperdust.signer.v1.Signed\x1a\x1b.hyperdust.signer.v1.Answer\x12\x42\n\x06\x43ommit\x12\x1b.hyperdust.signer.v1.Signed\x1a\x1b.hyperdust.signer.v1.Answer\x12J\n\x0cSignTogether\x12\x1d.hyperdust.signer.v1.Together\x1a\x1b.hyperdust.signer.v1.Answer\x12G\n\x07\x44\x65liver\x12\x1e.hyperdust.signer.v1.Completed\x1a\x1c.hyperdust.signer.v1.Receiptb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1chyperdust/proto/signer.proto\x12\x13hyperdust.signer.v1\"(\n\x08Greeting\x12\r\n\x05\x63hain\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\"r\n\x08Presence\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x16\n\x0e\x62itcoin_height\x18\x02 \x01(\r\x12\x14\n\x0c\x66inal_number\x18\x03 \x01(\x04\x12\x18\n\x10\x66inalized_number\x18\x04 \x01(\x04\x12\x11\n\tsignature\x18\x05 \x01(\x0c\"-\n\x06Signed\x12\x10\n\x08proposal\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\x93\x03\n\x08Proposal\x12\r\n\x05\x63hain\x18\x01 \x01(\x0c\x12\x0e\n\x06leader\x18\x02 \x01(\x0c\x12\x14\n\x0cstate_number\x18\x03 \x01(\x04\x12\x12\n\nstate_hash\x18\x04 \x01(\x0c\x12\x16\n\x0epayable_number\x18\x05 \x01(\x04\x12\x14\n\x0cpayable_hash\x18\x06 \x01(\x0c\x12\x0e\n\x06height\x18\x07 \x01(\r\x12\x14\n\x0cplanned_rate\x18\x08 \x01(\r\x12\x0c\n\x04rate\x18\t \x01(\r\x12,\n\x08\x64\x65posits\x18\n \x03(\x0b\x32\x1a.hyperdust.signer.v1.Sweep\x12\x13\n\x0btransaction\x18\x0b \x01(\x0c\x12,\n\x04path\x18\x0c \x01(\x0e\x32\x1e.hyperdust.signer.v1.SpendPath\x12,\n\x05gifts\x18\r \x03(\x0b\x32\x1d.hyperdust.signer.v1.GiftCoin\x12\x11\n\tdata_root\x18\x0e \x01(\x0c\x12*\n\x04\x64\x61ta\x18\x0f \x03(\x0b\x32\x1c.hyperdust.signer.v1.Payload\"6\n\x08GiftCoin\x12\x0c\n\x04txid\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\r\n\x05\x65poch\x18\x03 \x01(\r\"5\n\x05Sweep\x12\x0c\n\x04txid\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0f\n\x07\x62inding\x18\x03 \x01(\x0c\"%\n\x07Payload\x12\x0c\n\x04root\x18\x01 \x01(\x0c\x12\x0c\n\x04txid\x18\x02 \x01(\x0c\"E\n\x06\x41nswer\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x12\n\nsignatures\x18\x02 \x03(\x0c\x12\x0c\n\x04rule\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\"Y\n\x08Together\x12*\n\x05round\x18\x01 \x01(\x0b\x32\x1b.hyperdust.signer.v1.Signed\x12\x0e\n\x06nonces\x18\x02 \x03(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"L\n\tCompleted\x12*\n\x05round\x18\x01 \x01(\x0b\x32\x1b.hyperdust.signer.v1.Signed\x12\x13\n\x0btransaction\x18\x02 \x01(\x0c\"\x17\n\x07Receipt\x12\x0c\n\x04rule\x18\x01 \x01(\t* \n\tSpendPath\x12\n\n\x06SCRIPT\x10\x00\x12\x07\n\x03KEY\x10\x01\x32\xeb\x02\n\x07Signers\x12\x45\n\x05Greet\x12\x1d.hyperdust.signer.v1.Greeting\x1a\x1d.hyperdust.signer.v1.Presence\x12@\n\x04Sign\x12\x1b.hyperdust.signer.v1.Signed\x1a\x1b.hyperdust.signer.v1.Answer\x12\x42\n\x06\x43ommit\x12\x1b.hyperdust.signer.v1.Signed\x1a\x1b.hyperdust.signer.v1.Answer\x12J\n\x0cSignTogether\x12\x1d.hyperdust.signer.v1.Together\x1a\x1b.hyperdust.signer.v1.Answer\x12G\n\x07\x44\x65liver\x12\x1e.hyperdust.signer.v1.Completed\x1a\x1c.hyperdust.signer.v1.Receiptb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hyperdust.proto.signer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SPENDPATH']._serialized_start=996
-  _globals['_SPENDPATH']._serialized_end=1028
+  _globals['_SPENDPATH']._serialized_start=1079
+  _globals['_SPENDPATH']._serialized_end=1111
   _globals['_GREETING']._serialized_start=53
   _globals['_GREETING']._serialized_end=93
   _globals['_PRESENCE']._serialized_start=95
@@ -40,19 +40,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SIGNED']._serialized_start=211
   _globals['_SIGNED']._serialized_end=256
   _globals['_PROPOSAL']._serialized_start=259
-  _globals['_PROPOSAL']._serialized_end=618
-  _globals['_GIFTCOIN']._serialized_start=620
-  _globals['_GIFTCOIN']._serialized_end=674
-  _globals['_SWEEP']._serialized_start=676
-  _globals['_SWEEP']._serialized_end=729
-  _globals['_ANSWER']._serialized_start=731
-  _globals['_ANSWER']._serialized_end=800
-  _globals['_TOGETHER']._serialized_start=802
-  _globals['_TOGETHER']._serialized_end=891
-  _globals['_COMPLETED']._serialized_start=893
-  _globals['_COMPLETED']._serialized_end=969
-  _globals['_RECEIPT']._serialized_start=971
-  _globals['_RECEIPT']._serialized_end=994
-  _globals['_SIGNERS']._serialized_start=1031
-  _globals['_SIGNERS']._serialized_end=1394
+  _globals['_PROPOSAL']._serialized_end=662
+  _globals['_GIFTCOIN']._serialized_start=664
+  _globals['_GIFTCOIN']._serialized_end=718
+  _globals['_SWEEP']._serialized_start=720
+  _globals['_SWEEP']._serialized_end=773
+  _globals['_PAYLOAD']._serialized_start=775
+  _globals['_PAYLOAD']._serialized_end=812
+  _globals['_ANSWER']._serialized_start=814
+  _globals['_ANSWER']._serialized_end=883
+  _globals['_TOGETHER']._serialized_start=885
+  _globals['_TOGETHER']._serialized_end=974
+  _globals['_COMPLETED']._serialized_start=976
+  _globals['_COMPLETED']._serialized_end=1052
+  _globals['_RECEIPT']._serialized_start=1054
+  _globals['_RECEIPT']._serialized_end=1077
+  _globals['_SIGNERS']._serialized_start=1114
+  _globals['_SIGNERS']._serialized_end=1477
 # @@protoc_insertion_point(module_scope)

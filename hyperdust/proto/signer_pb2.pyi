@@ -45,7 +45,7 @@ class Signed(_message.Message):
     def __init__(self, proposal: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Proposal(_message.Message):
-    __slots__ = ("chain", "leader", "state_number", "state_hash", "payable_number", "payable_hash", "height", "planned_rate", "rate", "deposits", "transaction", "path", "gifts", "data_root")
+    __slots__ = ("chain", "leader", "state_number", "state_hash", "payable_number", "payable_hash", "height", "planned_rate", "rate", "deposits", "transaction", "path", "gifts", "data_root", "data")
     CHAIN_FIELD_NUMBER: _ClassVar[int]
     LEADER_FIELD_NUMBER: _ClassVar[int]
     STATE_NUMBER_FIELD_NUMBER: _ClassVar[int]
@@ -60,6 +60,7 @@ class Proposal(_message.Message):
     PATH_FIELD_NUMBER: _ClassVar[int]
     GIFTS_FIELD_NUMBER: _ClassVar[int]
     DATA_ROOT_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
     chain: bytes
     leader: bytes
     state_number: int
@@ -74,7 +75,8 @@ class Proposal(_message.Message):
     path: SpendPath
     gifts: _containers.RepeatedCompositeFieldContainer[GiftCoin]
     data_root: bytes
-    def __init__(self, chain: _Optional[bytes] = ..., leader: _Optional[bytes] = ..., state_number: _Optional[int] = ..., state_hash: _Optional[bytes] = ..., payable_number: _Optional[int] = ..., payable_hash: _Optional[bytes] = ..., height: _Optional[int] = ..., planned_rate: _Optional[int] = ..., rate: _Optional[int] = ..., deposits: _Optional[_Iterable[_Union[Sweep, _Mapping]]] = ..., transaction: _Optional[bytes] = ..., path: _Optional[_Union[SpendPath, str]] = ..., gifts: _Optional[_Iterable[_Union[GiftCoin, _Mapping]]] = ..., data_root: _Optional[bytes] = ...) -> None: ...
+    data: _containers.RepeatedCompositeFieldContainer[Payload]
+    def __init__(self, chain: _Optional[bytes] = ..., leader: _Optional[bytes] = ..., state_number: _Optional[int] = ..., state_hash: _Optional[bytes] = ..., payable_number: _Optional[int] = ..., payable_hash: _Optional[bytes] = ..., height: _Optional[int] = ..., planned_rate: _Optional[int] = ..., rate: _Optional[int] = ..., deposits: _Optional[_Iterable[_Union[Sweep, _Mapping]]] = ..., transaction: _Optional[bytes] = ..., path: _Optional[_Union[SpendPath, str]] = ..., gifts: _Optional[_Iterable[_Union[GiftCoin, _Mapping]]] = ..., data_root: _Optional[bytes] = ..., data: _Optional[_Iterable[_Union[Payload, _Mapping]]] = ...) -> None: ...
 
 class GiftCoin(_message.Message):
     __slots__ = ("txid", "index", "epoch")
@@ -95,6 +97,14 @@ class Sweep(_message.Message):
     index: int
     binding: bytes
     def __init__(self, txid: _Optional[bytes] = ..., index: _Optional[int] = ..., binding: _Optional[bytes] = ...) -> None: ...
+
+class Payload(_message.Message):
+    __slots__ = ("root", "txid")
+    ROOT_FIELD_NUMBER: _ClassVar[int]
+    TXID_FIELD_NUMBER: _ClassVar[int]
+    root: bytes
+    txid: bytes
+    def __init__(self, root: _Optional[bytes] = ..., txid: _Optional[bytes] = ...) -> None: ...
 
 class Answer(_message.Message):
     __slots__ = ("key", "signatures", "rule", "text")

@@ -50,6 +50,10 @@ class BitcoindSource:
         """At a height."""
         return self._client.block_hash(height)
 
+    def load_block(self, block_hash: bytes) -> bytes:
+        """A whole block, with witnesses."""
+        return self._client.raw_block(block_hash)
+
     def load_spends(self, block_hash: bytes) -> tuple[Spend, ...]:
         """Ids and inputs of a block's transactions."""
         block = self._client.call("getblock", show_hash(block_hash), _WITH_TRANSACTIONS)

@@ -77,6 +77,10 @@ class DataUnknown(Later):
     """This signer's bitcoind has no such payload of blocks, or does not have it deep enough."""
 
 
+class DataDiffers(Mismatch):
+    """A payload that an anchor would name holds other blocks than this signer's node, or does not follow the last."""
+
+
 class WrongPath(Mismatch):
     """What is asked for does not go with the way that the round's inputs are spent."""
 

@@ -24,7 +24,7 @@ from hyperdust.signer.gifts import check_enough, find_gifts
 from hyperdust.signer.key import proposal_digest
 from hyperdust.signer.musig import is_shared
 from hyperdust.signer.peers import Peer, Presence
-from hyperdust.signer.proposal import GiftCoin, Proposal, Sweep
+from hyperdust.signer.proposal import GiftCoin, PayloadPlace, Proposal, Sweep
 from hyperdust.signer.protection import show_outpoint
 from hyperdust.signer.rebuild import (
     Sources,
@@ -94,9 +94,10 @@ def prepare_round(
     if outpoint_of(sources.node.load_peg(place.number).state.vault) != (now := outpoint_of(head.vault)):
         raise StateNotFinal("block that knows the vault", place.number, f"one with {now}")
     state = load_state(place, sources, vault)
+    root, data = session.data.choose(state, place.number, sources.data)
     basis = _Round(
         hold_back(state, load_payable(payable, sources)),
-        make_anchor(state, place, height, sources),
+        make_anchor(state, place, height, sources, root),
         min(max(sources.limits.rate_of(sources.bitcoin.load_rate()), least_rate), sources.limits.max_rate),
         height,
         sources.rules,
@@ -112,7 +113,7 @@ def prepare_round(
     draft = build_draft(basis.state, planned, sources.rules)
     if owes:
         check_enough(state, draft)
-    return _prepare(session, draft, place, payable, planned.rate, show_outpoint(outpoint_of(state.vault)))
+    return _prepare(session, draft, place, payable, planned.rate, show_outpoint(outpoint_of(state.vault)), data=data)
 
 
 def prepare_bump(session: Session, before: Proposal, reachable: Reachable, path: Path | None = None) -> Prepared:
@@ -140,7 +141,9 @@ def prepare_bump(session: Session, before: Proposal, reachable: Reachable, path:
         raise RateTooHigh("rate of a replacement", before.rate, f"at most {most} for what takes part")
     draft = build_draft(state, replace(planned, rate=min(wanted, most)), rules)
     vault = show_outpoint(basis.vault)
-    return _prepare(session, draft, before.state, before.payable, before.planned_rate, vault, before.height)
+    return _prepare(
+        session, draft, before.state, before.payable, before.planned_rate, vault, before.height, before.data
+    )
 
 
 def prepare_dearer(session: Session, before: Proposal, reachable: Reachable) -> Prepared:
@@ -178,7 +181,14 @@ def prepare_by_script(session: Session, before: Prepared) -> Prepared:
     rate = max(proposal.planned_rate, min(proposal.rate, highest_rate(state, planned, rules)))
     draft = build_draft(state, replace(planned, rate=rate), rules)
     return _prepare(
-        session, draft, proposal.state, proposal.payable, proposal.planned_rate, before.vault, proposal.height
+        session,
+        draft,
+        proposal.state,
+        proposal.payable,
+        proposal.planned_rate,
+        before.vault,
+        proposal.height,
+        proposal.data,
     )
 
 
@@ -315,8 +325,10 @@ def _prepare(
     planned_rate: int,
     vault: str,
     height: int | None = None,
+    data: tuple[PayloadPlace, ...] = (),
 ) -> Prepared:
     planned: Round = draft.round
+    root = NO_DATA if planned.anchor is None else planned.anchor.data_root
     proposal = Proposal(
         session.chain,
         session.key.public,
@@ -329,7 +341,8 @@ def _prepare(
         draft.transaction,
         planned.path,
         tuple(GiftCoin(one.outpoint, one.epoch) for one in planned.gifts),
-        NO_DATA if planned.anchor is None else planned.anchor.data_root,
+        root,
+        () if root == NO_DATA else data,
     )
     raw = proposal.encode()
     return Prepared(proposal, draft, vault, raw, session.key.sign(proposal_digest(raw)))

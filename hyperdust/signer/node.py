@@ -44,6 +44,17 @@ class RpcNode:
         """The block at a height."""
         return self._block(hex(number))
 
+    def load_block(self, number: int) -> bytes:
+        """A block of the node's chain, encoded whole.
+
+        Raises:
+            SourceFault: the node has none there.
+        """
+        found = self._call("hyperdust_getRawBlock", hex(number))
+        if found is None:
+            raise SourceFault(f"the node has no block {number}")
+        return _bytes(found)
+
     def load_facts(self, number: int, previous: bytes) -> AnchoredFacts:
         """What an anchor of a block commits to.
 

@@ -1,5 +1,6 @@
 """A proposal: which L2 block, deposits, gifts, data and rate a leader has chosen. All else follows from it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Self, TypeVar
 
@@ -18,6 +19,8 @@ from hyperdust.signer.sources import Place
 
 MAX_PROPOSAL_BYTES: Final = 150_000
 """100 sweeps of 140 bytes, 100 gifts of 45, and a transaction of 200 inputs and 200 outputs; and room."""
+MAX_PAYLOADS: Final = 32
+"""Named by one anchor: a block of the largest size takes some dozen."""
 _PATHS: Final = {Path.SCRIPT: messages.SpendPath.SCRIPT, Path.KEY: messages.SpendPath.KEY}
 
 
@@ -36,6 +39,14 @@ class GiftCoin:
     outpoint: Outpoint
     epoch: int
     """Of the signers whose script it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadPlace:
+    """A payload of blocks, and the transaction that carries it."""
+
+    root: bytes
+    txid: bytes
 
 
 Taken = TypeVar("Taken", Sweep, GiftCoin)
@@ -59,6 +70,8 @@ class Proposal:
     gifts: tuple[GiftCoin, ...] = ()
     data_root: bytes = NO_DATA
     """Of the anchor; zero where it names no data."""
+    data: tuple[PayloadPlace, ...] = ()
+    """What leads to it, in the order of blocks."""
 
     def encode(self) -> bytes:
         """As it is signed and sent."""
@@ -83,6 +96,7 @@ class Proposal:
                 for one in self.gifts
             ],
             data_root=self.data_root,
+            data=[messages.Payload(root=one.root, txid=one.txid) for one in self.data],
         )
         return bytes(message.SerializeToString(deterministic=True))
 
@@ -126,6 +140,7 @@ class Proposal:
             path,
             _read_coins("gifts", [_read_gift(one) for one in message.gifts[: rules.max_sweeps + 1]], rules),
             message.data_root or NO_DATA,
+            _read_payloads(message.data),
         )
 
 
@@ -147,6 +162,12 @@ def _read_sweep(message: messages.Sweep) -> Sweep:
     if len(message.txid) != 32 or len(message.binding) != BINDING_BYTES:
         raise ProposalMalformed("proposal", "a deposit of another size")
     return Sweep(Outpoint(message.txid, message.index), read_binding(Reader(message.binding)))
+
+
+def _read_payloads(data: Sequence[messages.Payload]) -> tuple[PayloadPlace, ...]:
+    if len(data) > MAX_PAYLOADS or any(len(one.root) != 32 or len(one.txid) != 32 for one in data):
+        raise ProposalMalformed("proposal", f"more than {MAX_PAYLOADS} payloads, or one of another size")
+    return tuple(PayloadPlace(one.root, one.txid) for one in data)
 
 
 def _read_gift(message: messages.GiftCoin) -> GiftCoin:

@@ -5,7 +5,7 @@ leader's: they follow from the state, as `plan_round` takes them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from bridge.anchors import NO_DATA, Anchor
@@ -18,8 +18,8 @@ from bridge.rules import PegRules
 from bridge.scripts import vault_output
 from bridge.transactions import Output, Transaction
 from bridge.vault import Draft, build_draft
+from hyperdust.signer.data import DataView, Known, check_data
 from hyperdust.signer.errors import (
-    DataUnknown,
     DepositNotDeep,
     DepositUnknown,
     GiftNotDeep,
@@ -54,6 +54,8 @@ class Limits:
 
     deposit_depth: int = 6
     """Confirmations of a deposit before it is swept."""
+    data_depth: int = 6
+    """Confirmations of a payload of blocks before an anchor names it."""
     max_rate: int = 500_000
     """Sat per 1,000 vB."""
     least_rate: int = 1_000
@@ -78,6 +80,12 @@ class Sources:
     bitcoin: Bitcoin
     rules: PegRules
     limits: Limits
+    known_data: Known = field(default_factory=Known, compare=False)
+
+    @property
+    def data(self) -> DataView:
+        """Where payloads of blocks are looked for."""
+        return DataView(self.node, self.bitcoin, self.rules, self.limits.data_depth, self.known_data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +129,7 @@ def load_basis(proposal: Proposal, sources: Sources) -> Basis:
 
     Raises:
         StateNotMine, StateNotFinal, WithdrawalNotFinal, WrongVaultCoin, VaultNotDeep, HeightUnlikely, DepositUnknown,
-        DepositNotDeep, GiftUnknown, GiftNotDeep, DataUnknown: by rule.
+        DepositNotDeep, GiftUnknown, GiftNotDeep, DataUnknown, DataDiffers: by rule.
         PegFrozen, and the rules of `plan_round`.
         NodeFault, RpcError: a source does not answer.
     """
@@ -130,7 +138,7 @@ def load_basis(proposal: Proposal, sources: Sources) -> Basis:
     check_height(proposal.height, sources)
     deposits = [load_deposit(one, sources) for one in proposal.deposits]
     gifts = load_gifts(proposal.gifts, state, sources)
-    check_data(proposal.data_root, proposal.state.number, sources)
+    check_data(proposal.data_root, proposal.data, state, proposal.state.number, sources.data)
     anchor = make_anchor(state, proposal.state, proposal.height, sources, proposal.data_root)
     rate, height = proposal.planned_rate, proposal.height
     planned = plan_round(planned_on, deposits, anchor, rate, proposal.path, height, sources.rules, gifts)
@@ -289,17 +297,6 @@ def load_gifts(coins: Sequence[GiftCoin], state: PegState, sources: Sources) -> 
             raise GiftUnknown("bytes that made the gifts", MAX_GIFT_FUNDING_BYTES - left, MAX_GIFT_FUNDING_BYTES)
         found.append(Gift(one.outpoint, coin.output.sats, one.epoch))
     return tuple(found)
-
-
-def check_data(root: bytes, number: int, sources: Sources) -> None:
-    """Check that an anchor may name these data: none, for now.
-
-    Raises:
-        DataUnknown: a payload.
-    """
-    del number, sources
-    if root != NO_DATA:
-        raise DataUnknown("data root", root.hex(), "none")
 
 
 def make_anchor(

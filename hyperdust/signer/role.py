@@ -21,6 +21,8 @@ from hyperdust.bitcoind import RpcFault
 from hyperdust.signer.bitcoin import BitcoindSource
 from hyperdust.signer.config import SignerConfig, load_network
 from hyperdust.signer.errors import (
+    DataDiffers,
+    DataUnknown,
     DepositUnknown,
     NotContinued,
     NotTogether,
@@ -165,6 +167,7 @@ class Signer:
         vault, tip = vault_of(head), sources.bitcoin.load_height()
         for what, text in custody_notices(head, self.session.key.public, tip, sources.rules).items():
             self._say(what, text)
+        self._look_for_data(head)
         versions = self.session.versions(vault)
         flying = [one for one in versions if self._is_known(one)]
         if flying:
@@ -230,6 +233,14 @@ class Signer:
         if not one.seen:
             self.session.mark_seen(one.txid)
         return True
+
+    def _look_for_data(self, head: PegState) -> None:
+        """Payloads of blocks that anchors may name: nothing waits for them."""
+        try:
+            self.session.data.advance(head, self.session.sources.data)
+            self._say("published blocks", "")
+        except HyperdustError as error:
+            self._say("published blocks", str(error))
 
     # --- leading
 
@@ -319,7 +330,10 @@ class Signer:
             return
         except TooFewSignatures as error:
             self._say("round not complete", str(error))
-            if not error.got:
+            is_of_data = bool(prepared.proposal.data) and _names_data(error)
+            if is_of_data:
+                self.session.data.pause(tip)
+            if not error.got or is_of_data:
                 self._open = None
             return
         except NotContinued:
@@ -371,6 +385,11 @@ class Signer:
         self._said[what] = text
         if text:
             log.log(logging.INFO if what.startswith(_CALM) else logging.WARNING, what, reason=text)
+
+
+def _names_data(error: TooFewSignatures) -> bool:
+    """Whether somebody refused the data that the anchor would name: anchors do not wait for data."""
+    return any(rule.__name__ in str(error) for rule in (DataUnknown, DataDiffers))
 
 
 def _wait_for_sources(node: RpcNode, bitcoin: BitcoindSource, network: str, stop: threading.Event) -> bytes | None:

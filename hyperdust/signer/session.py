@@ -15,6 +15,7 @@ from bridge.taproot import Path, check_signature
 from bridge.transactions import Transaction
 from bridge.vault import Draft
 from chain.errors import HyperdustError
+from hyperdust.signer.data_watch import DataWatch
 from hyperdust.signer.errors import (
     NonceUnknown,
     NotMine,
@@ -54,6 +55,8 @@ class Session:
         self._clock = time.monotonic
         self.spoilers = Spoilers()
         """Whom this signer waits for no longer when it leads."""
+        self.data = DataWatch()
+        """Payloads of blocks that its anchors may name."""
 
     def sign(self, raw: bytes, signature: bytes) -> tuple[bytes, ...]:
         """Signatures of a proposal, one an input, empty where the key has no part.

@@ -63,6 +63,9 @@ class Node(Protocol):
     def load_place(self, number: int) -> Place:
         """The block of the node's chain at a height."""
 
+    def load_block(self, number: int) -> bytes:
+        """A block of the node's chain, encoded whole."""
+
     def load_facts(self, number: int, previous: bytes) -> AnchoredFacts:
         """What an anchor of that block commits to, after the anchor of an id."""
 
@@ -87,6 +90,9 @@ class Bitcoin(Protocol):
 
     def load_block_hash(self, height: int) -> bytes:
         """Of its best chain at a height."""
+
+    def load_block(self, block_hash: bytes) -> bytes:
+        """A whole block, with witnesses."""
 
     def load_spends(self, block_hash: bytes) -> tuple[Spend, ...]:
         """All transactions of a block."""

@@ -19,9 +19,10 @@ from bridge.peg_repair import follow_origin
 from bridge.rules import MAIN_RULES, WEI_PER_SAT
 from bridge.scripts import deposit_output
 from bridge.taproot import Path
-from bridge.transactions import Output
+from bridge.transactions import Output, encode_size
 from chain.hashing import keccak256
 from consensus.evidence import decode_evidence_item
+from hyperdust.signer.errors import SourceFault
 from hyperdust.signer.key import SigningKey, proposal_digest
 from hyperdust.signer.lead import prepare_bump, prepare_round
 from hyperdust.signer.peers import Presence
@@ -49,6 +50,7 @@ class FakeNode:
         self.held_final = self.held_finalized = None
         self.announced = []
         self.evidence = []
+        self.blocks = []
 
     def place(self, number):
         return Place(number, keccak256(b"block" + number.to_bytes(8, "big")))
@@ -66,6 +68,11 @@ class FakeNode:
 
     def load_place(self, number):
         return self.place(number)
+
+    def load_block(self, number):
+        if not 0 <= number < len(self.blocks):
+            raise SourceFault(f"no block {number}")
+        return self.blocks[number].encode()
 
     def load_facts(self, number, previous):
         state = self.states[number]
@@ -104,6 +111,11 @@ class FakeBitcoind:
 
     def load_block_hash(self, height):
         return self.chain.hash_at(height)
+
+    def load_block(self, block_hash):
+        block = self.chain.blocks[block_hash]
+        made = b"".join(one.encode() for one in block.transactions)
+        return block.raw + encode_size(len(block.transactions)) + made
 
     def load_spends(self, block_hash):
         return tuple(

@@ -12,7 +12,7 @@ from bridge.taproot import Path, check_signature
 from bridge.transactions import Output
 from hyperdust.signer.errors import (
     AnotherRound,
-    DataUnknown,
+    DataDiffers,
     DepositNotDeep,
     DepositUnknown,
     GiftNotDeep,
@@ -334,7 +334,7 @@ def test_gifts_made_by_large_transactions_wait_for_another_way(vault):
 
 def test_data_and_paths(vault):
     world, leader, other, prepared = vault
-    with pytest.raises(DataUnknown):
+    with pytest.raises(DataDiffers):
         sign(other, prepared, leader, data_root=b"\x05" * 32)
     with pytest.raises(WrongPath):
         sign(other, prepared, leader, path=Path.KEY)
