@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
 import typer
 
@@ -16,18 +16,6 @@ if TYPE_CHECKING:
 
 NO_BITCOIN: Final = 3
 """Exit code where the network has no Bitcoin."""
-
-BitcoinRpc = Annotated[
-    str | None,
-    typer.Option("--bitcoin-rpc", metavar="URL", help="Your own bitcoind. Default: that of a devnet on this machine."),
-]
-BitcoinUser = Annotated[str, typer.Option("--bitcoin-user", help="Its rpcuser.")]
-BitcoinPassword = Annotated[
-    str, typer.Option("--bitcoin-password", help="Its rpcpassword; better: HYPERDUST_BITCOIN_PASSWORD.")
-]
-BitcoinCookie = Annotated[
-    Path | None, typer.Option("--bitcoin-cookie", metavar="FILE", help="Its cookie file, instead of both.")
-]
 
 
 def bitcoin_options(rpc: str | None, user: str, password: str, cookie: Path | None) -> "BitcoinOptions":

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hyperdust.cli.asking import (
-    BitcoinCookie,
-    BitcoinPassword,
-    BitcoinRpc,
-    BitcoinUser,
     bitcoin_options,
     bridging,
 )
 from hyperdust.cli.options import (
     DEFAULT_RPC,
+    BitcoinCookie,
+    BitcoinPassword,
+    BitcoinRpc,
+    BitcoinUser,
     Json,
     Keystore,
     PasswordFile,

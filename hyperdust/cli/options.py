@@ -27,11 +27,32 @@ PasswordFile = Annotated[
         help="First line is the keystore's password. Else HYPERDUST_PASSWORD, else a prompt.",
     ),
 ]
+BitcoinRpc = Annotated[
+    str | None,
+    typer.Option("--bitcoin-rpc", metavar="URL", help="Your own bitcoind. Default: that of a devnet on this machine."),
+]
+BitcoinUser = Annotated[str, typer.Option("--bitcoin-user", help="Its rpcuser.")]
+BitcoinPassword = Annotated[
+    str, typer.Option("--bitcoin-password", help="Its rpcpassword; better: HYPERDUST_BITCOIN_PASSWORD.")
+]
+BitcoinCookie = Annotated[
+    Path | None, typer.Option("--bitcoin-cookie", metavar="FILE", help="Its cookie file, instead of both.")
+]
 DEFAULT_RPC = "http://127.0.0.1:8545"
 
 
 class UsageFault(HyperdustError):
     """Options that do not go together, or a file that cannot be read."""
+
+
+def check_login(bitcoin_rpc: str | None, user: str, cookie: Path | None) -> None:
+    """Refuse a bitcoind without a way in.
+
+    Raises:
+        UsageFault
+    """
+    if bitcoin_rpc is not None and cookie is None and not user:
+        raise UsageFault("--bitcoin-rpc needs --bitcoin-cookie FILE, or --bitcoin-user and --bitcoin-password")
 
 
 def group(summary: str) -> typer.Typer:

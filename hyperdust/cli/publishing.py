@@ -8,7 +8,15 @@ from typing import Annotated, Final
 
 import typer
 
-from hyperdust.cli.options import DEFAULT_RPC, Rpc, UsageFault
+from hyperdust.cli.options import (
+    DEFAULT_RPC,
+    BitcoinCookie,
+    BitcoinPassword,
+    BitcoinRpc,
+    BitcoinUser,
+    Rpc,
+    UsageFault,
+)
 
 _POLL_S: Final = 1.0
 
@@ -22,17 +30,10 @@ def publish_data(
     wallet: Annotated[
         str, typer.Option("--wallet", metavar="NAME", help="Wallet of the bitcoind that pays.")
     ] = "hyperdust",
-    bitcoin_rpc: Annotated[
-        str | None,
-        typer.Option("--bitcoin-rpc", metavar="URL", help="Your own bitcoind. Default: that of a devnet here."),
-    ] = None,
-    bitcoin_user: Annotated[str, typer.Option("--bitcoin-user", help="Its rpcuser.")] = "",
-    bitcoin_password: Annotated[
-        str, typer.Option("--bitcoin-password", help="Its rpcpassword; better: HYPERDUST_BITCOIN_PASSWORD.")
-    ] = "",
-    bitcoin_cookie: Annotated[
-        Path | None, typer.Option("--bitcoin-cookie", metavar="FILE", help="Its cookie file, instead of both.")
-    ] = None,
+    bitcoin_rpc: BitcoinRpc = None,
+    bitcoin_user: BitcoinUser = "",
+    bitcoin_password: BitcoinPassword = "",
+    bitcoin_cookie: BitcoinCookie = None,
     max_rate: Annotated[
         int, typer.Option("--max-rate", min=1_000, metavar="SATS", help="Sat per 1,000 vB above which it waits.")
     ] = 50_000,

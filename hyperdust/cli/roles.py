@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from hyperdust.cli.options import DEFAULT_RPC, Json, Rpc, UsageFault, emit
+from hyperdust.cli.options import (
+    DEFAULT_RPC,
+    BitcoinCookie,
+    BitcoinPassword,
+    BitcoinUser,
+    Json,
+    Rpc,
+    UsageFault,
+    check_login,
+    emit,
+)
 from hyperdust.lies import ProviderLie
 from hyperdust.logging import LogFormat, LogLevel
 
@@ -112,13 +122,9 @@ def node(
     bitcoin_rpc: Annotated[
         str | None, typer.Option("--bitcoin-rpc", metavar="URL", help="bitcoind to follow. Default: none.")
     ] = None,
-    bitcoin_user: Annotated[str, typer.Option("--bitcoin-user", help="Its rpcuser.")] = "",
-    bitcoin_password: Annotated[
-        str, typer.Option("--bitcoin-password", help="Its rpcpassword; better: HYPERDUST_BITCOIN_PASSWORD.")
-    ] = "",
-    bitcoin_cookie: Annotated[
-        Path | None, typer.Option("--bitcoin-cookie", metavar="FILE", help="Its cookie file, instead of both.")
-    ] = None,
+    bitcoin_user: BitcoinUser = "",
+    bitcoin_password: BitcoinPassword = "",
+    bitcoin_cookie: BitcoinCookie = None,
     sync_from: Annotated[
         str | None,
         typer.Option("--sync-from", metavar="bitcoin", help="First rebuild the chain from what Bitcoin holds of it."),
@@ -170,8 +176,7 @@ def node(
         raise UsageFault(f"--sync-from {sync_from}: there is only bitcoin")
     if sync_from is not None and bitcoin_rpc is None:
         raise UsageFault("--sync-from bitcoin needs --bitcoin-rpc URL")
-    if bitcoin_rpc is not None and bitcoin_cookie is None and not bitcoin_user:
-        raise UsageFault("--bitcoin-rpc needs --bitcoin-cookie FILE, or --bitcoin-user and --bitcoin-password")
+    check_login(bitcoin_rpc, bitcoin_user, bitcoin_cookie)
     try:
         config = NodeConfig(
             data_dir=data_dir,
