@@ -7,7 +7,7 @@ from bridge.peg_state import PegState
 from bridge.rounds import Gift
 from bridge.scripts import vault_output
 from bridge.vault import Draft
-from hyperdust.signer.rebuild import MAX_GIFT_FUNDING_BYTES, Sources, outpoint_of
+from hyperdust.signer.rebuild import Sources, gift_room, outpoint_of
 
 _MANY: Final = 16
 """So many gifts are taken in although they are too little together: one round has no room for all of a crowd's."""
@@ -29,12 +29,16 @@ def find_gifts(state: PegState, sources: Sources) -> tuple[Gift, ...]:
         if outpoint != vault and coin.confirmations >= limits.deposit_depth and not coin.from_coinbase
     ]
     found.sort(key=lambda one: (-one.sats, one.outpoint))
-    left, chosen = MAX_GIFT_FUNDING_BYTES, list[Gift]()
+    left, chosen, known = gift_room(state, rules), list[Gift](), set[bytes]()
     for one in found:
         made = sources.bitcoin.load_transaction(one.outpoint.txid)
-        size = 0 if made is None else len(made.encode_stripped())
-        if 0 < size <= left and len(chosen) < rules.max_sweeps:
-            left -= size
+        if made is None or len(chosen) == rules.max_sweeps:
+            continue
+        size = len(made.encode_stripped())
+        new = 0 if one.outpoint.txid in known else size
+        if size <= rules.max_funding_bytes and new <= left:
+            left -= new
+            known.add(one.outpoint.txid)
             chosen.append(one)
     return tuple(sorted(chosen, key=lambda one: one.outpoint))
 

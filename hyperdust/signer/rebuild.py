@@ -44,6 +44,8 @@ _RATE_MARGIN: Final = 3
 """A rate is refused above so many times what this signer holds to be needed: two bumps of a half each."""
 MAX_GIFT_FUNDING_BYTES: Final = 10_000
 """Of the transactions that made a round's gifts: what its evidence has room for beside deposits."""
+_EVIDENCE_RESERVE: Final = 100_000
+"""Bytes of the evidence's bound for a vault transaction that takes in gifts alone."""
 _HELD_BACK: Final = 1
 """`refused_at` of withdrawals that are not final yet, while planning: owed as before, and not paid."""
 
@@ -275,14 +277,19 @@ def load_deposit(sweep: Sweep, sources: Sources) -> Deposit:
     return Deposit(sweep.outpoint, spent, sweep.binding, len(made.encode_stripped()))
 
 
+def gift_room(state: PegState, rules: PegRules) -> int:
+    """Bytes of the transactions that made a round's gifts; nearly all of its evidence where nothing else is taken."""
+    return MAX_GIFT_FUNDING_BYTES if state.surplus_sats >= 0 else rules.max_evidence_bytes - _EVIDENCE_RESERVE
+
+
 def load_gifts(coins: Sequence[GiftCoin], state: PegState, sources: Sources) -> tuple[Gift, ...]:
     """Gifts as this signer's bitcoind has them.
 
     Raises:
         GiftUnknown, GiftNotDeep: by rule.
     """
-    vault, left = outpoint_of(state.vault), MAX_GIFT_FUNDING_BYTES
-    found: list[Gift] = []
+    vault, left = outpoint_of(state.vault), gift_room(state, sources.rules)
+    found, known = list[Gift](), set[bytes]()
     for one in coins:
         coin, made = sources.bitcoin.load_coin(one.outpoint), sources.bitcoin.load_transaction(one.outpoint.txid)
         if coin is None or made is None or coin.from_coinbase or one.outpoint == vault or vault is None:
@@ -293,8 +300,13 @@ def load_gifts(coins: Sequence[GiftCoin], state: PegState, sources: Sources) -> 
             raise GiftUnknown(f"script of gift {one.outpoint}", coin.output.script, script)
         if coin.confirmations < (least := sources.limits.deposit_depth):
             raise GiftNotDeep(f"confirmations of {one.outpoint}", coin.confirmations, f"at least {least}")
-        if (left := left - len(made.encode_stripped())) < 0:
-            raise GiftUnknown("bytes that made the gifts", MAX_GIFT_FUNDING_BYTES - left, MAX_GIFT_FUNDING_BYTES)
+        if (size := len(made.encode_stripped())) > (most := sources.rules.max_funding_bytes):
+            raise GiftUnknown(f"bytes that made gift {one.outpoint}", size, f"at most {most}: evidence takes no more")
+        left -= 0 if one.outpoint.txid in known else size
+        known.add(one.outpoint.txid)
+        if left < 0:
+            room = gift_room(state, sources.rules)
+            raise GiftUnknown("bytes that made the gifts", room - left, f"at most {room}")
         found.append(Gift(one.outpoint, coin.output.sats, one.epoch))
     return tuple(found)
 
