@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from hyperdust.cli.options import DEFAULT_RPC, Keystore, PasswordFile, Rpc, UsageFault, read_password
+from hyperdust.cli.options import (
+    DEFAULT_RPC,
+    BitcoinCookie,
+    BitcoinPassword,
+    BitcoinUser,
+    Keystore,
+    PasswordFile,
+    Rpc,
+    UsageFault,
+    check_login,
+    read_password,
+)
 from hyperdust.cli.roles import Form, Level, follow_supervisor, wait_for_chain_id
 from hyperdust.logging import LogFormat, LogLevel
 
@@ -29,13 +40,9 @@ def signer(
     ] = "",
     rpc: Rpc = DEFAULT_RPC,
     genesis: Annotated[str, typer.Option("--genesis", help="A network's name, or a genesis file.")] = "regtest",
-    bitcoin_user: Annotated[str, typer.Option("--bitcoin-user", help="Its rpcuser.")] = "",
-    bitcoin_password: Annotated[
-        str, typer.Option("--bitcoin-password", help="Its rpcpassword; better: HYPERDUST_BITCOIN_PASSWORD.")
-    ] = "",
-    bitcoin_cookie: Annotated[
-        Path | None, typer.Option("--bitcoin-cookie", metavar="FILE", help="Its cookie file, instead of both.")
-    ] = None,
+    bitcoin_user: BitcoinUser = "",
+    bitcoin_password: BitcoinPassword = "",
+    bitcoin_cookie: BitcoinCookie = None,
     keystore: Keystore = None,
     key: DevKey = None,
     password_file: PasswordFile = None,
@@ -83,8 +90,7 @@ def signer(
     set_up(log_level, log_format)
     if keystore is None and key is None:
         raise UsageFault("a signer needs its own key; give --keystore FILE (`hyperdust wallet new` makes one)")
-    if bitcoin_cookie is None and not bitcoin_user:
-        raise UsageFault("--bitcoin-rpc needs --bitcoin-cookie FILE, or --bitcoin-user and --bitcoin-password")
+    check_login(bitcoin_rpc, bitcoin_user, bitcoin_cookie)
     with RpcClient(rpc) as client:
         account = load_account(wait_for_chain_id(client), keystore, key, lambda: read_password(password_file))
     run_signer(
