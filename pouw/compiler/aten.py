@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pouw.compiler.aten_attention import attend, attention, masked, masked_fill, softmax, where
+from pouw.compiler.aten_functions import FUNCTIONS, activation
 from pouw.compiler.aten_images import image_handlers
 from pouw.compiler.aten_views import concatenate, permute, reshape, same, select, split, take_slice, transpose, unbind
 from pouw.compiler.program import Float
@@ -76,24 +77,6 @@ def embedding(work: Translation, node: Any, weight: Any, ids: Any, *_: Any) -> A
         raise work.refuse("embedding", "its ids are neither an input nor positions")
     made = work.add("embedding", weight.shape[1], ids.node, arrays={"table": float32(weight)})
     return work.like(made, node.meta["val"].shape, single=False)
-
-
-def activation(function: str) -> Callable[..., Matrix]:
-    """Return the handler of an elementwise function."""
-
-    def handle(work: Translation, node: Any, x: Any, *_: Any, approximate: str = "none") -> Matrix:
-        if not isinstance(x, Matrix):
-            raise work.refuse(function, "takes a value that is no matrix of the module's")
-        name = "gelu_tanh" if function == "gelu" and approximate == "tanh" else function
-        single = work.single[x.node]
-        if x.columns.size == work.widths[x.node]:
-            made = work.add("activation", work.widths[x.node], x.node, single=single, function=name)
-            return Matrix(made, x.columns, x.rows)
-        source = work.whole(x, function)
-        made = work.add("activation", work.widths[source], source, single=single, function=name)
-        return work.like(made, node.meta["val"].shape, single=single)
-
-    return handle
 
 
 def affine(work: Translation, node: Any, x: Matrix, factor: Float, offset: Float) -> Matrix:
@@ -205,6 +188,11 @@ def multiply(work: Translation, node: Any, x: Any, y: Any) -> Any:
     return affine(work, node, x, factor, np.zeros(1, dtype=np.float32))
 
 
+def negative(work: Translation, node: Any, x: Any) -> Any:
+    """Return -x."""
+    return multiply(work, node, x, -1.0)
+
+
 def divide(work: Translation, node: Any, x: Any, y: Any) -> Any:
     """Return x / y, y a constant."""
     if not work.is_constant(y):
@@ -278,13 +266,9 @@ HANDLERS: Mapping[str, Callable[..., Any]] = {
     "linear": linear,
     "layer_norm": layer_norm,
     "embedding": embedding,
-    "gelu": activation("gelu"),
-    "relu": activation("relu"),
-    "relu_": activation("relu"),
-    "silu": activation("silu"),
-    "silu_": activation("silu"),
-    "tanh": activation("tanh"),
-    "sigmoid": activation("sigmoid"),
+    **{name: activation(name) for name in FUNCTIONS},
+    **{f"{name}_": activation(name) for name in FUNCTIONS},
+    "neg": negative,
     "add": add,
     "add_": add,
     "sub": subtract,
@@ -322,6 +306,8 @@ HANDLERS: Mapping[str, Callable[..., Any]] = {
     "contiguous": same,
     "clone": same,
     "dropout": dropout,
+    "dropout_": dropout,
+    "feature_dropout": dropout,
     "alias": same,
     "detach": same,
     "to": same,

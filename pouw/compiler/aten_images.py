@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from pouw.compiler import aten_taps
+from pouw.compiler.aten_functions import FUNCTIONS
+from pouw.compiler.aten_taps import convolve, pair, spread, tap_ids
 from pouw.compiler.translation import Image, Matrix, Translation, float32
 from pouw.operators.rules_vision import PADDING_MAX, SQUARE_MAX
 
@@ -23,7 +26,9 @@ def pointwise(handler: Handler, name: str) -> Handler:
     """Return the handler of an operator that treats every pixel by itself, from its handler for matrices."""
 
     def handle(work: Translation, _node: Any, *arguments: Any, **options: Any) -> Image:
-        image = next(argument for argument in arguments if isinstance(argument, Image))
+        images = [argument for argument in arguments if isinstance(argument, Image)]
+        image = max(images, key=lambda one: one.height * one.width)
+        arguments = tuple(spread(work, given, image) if isinstance(given, Image) else given for given in arguments)
         if name in BY_PIXEL and not image.last:
             raise work.refuse(name, "of an image's rows: permute its channels to the end first")
         shape = SimpleNamespace(shape=(image.height * image.width, -1))
@@ -64,22 +69,35 @@ def convolution(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Image:
-    """Square kernels of any stride and padding, one group."""
+    """Kernels of any form; square ones of one group are patches, each channel by itself is a product of 16 bits."""
     kernel = float32(weight)  # (n, c, size, size)
     n, channels, size, wide = kernel.shape
-    if size != wide or groups != 1 or _one(work, "conv2d", "dilation", dilation) != 1:
-        raise work.refuse("conv2d", f"kernel {size} x {wide}, {groups} groups, dilation {dilation}: only square, 1, 1")
-    step = _one(work, "conv2d", "stride", stride)
-    if isinstance(padding, str):
-        if padding == "same" and not size % 2:
-            raise work.refuse("conv2d", "padding 'same' of an even kernel differs on both sides")
-        padding = size // 2 if padding == "same" else 0
-    source = _cut(work, x, "conv2d", (size, step, _one(work, "conv2d", "padding", padding)))
+    steps, gaps = pair(work, "conv2d", "stride", stride), pair(work, "conv2d", "dilation", dilation)
+    around = _around(work, padding, (size, wide), gaps)
+    offset = np.zeros(n, dtype=np.float32) if bias is None else float32(bias)
+    simple = size == wide and groups == 1 and gaps == (1, 1) and steps[0] == steps[1] and len(set(around)) == 1
+    if not simple:
+        if x.last:
+            raise work.refuse("conv2d", "takes channels first")
+        found = tap_ids((x.height, x.width), (size, wide), steps, around, gaps)
+        return convolve(work, x, kernel, offset, found, groups)
+    source = _cut(work, x, "conv2d", (size, steps[0], around[0]))
     arrays = {
         "weight": np.ascontiguousarray(kernel.transpose(0, 2, 3, 1)).reshape(n, size * size * channels),
-        "bias": np.zeros(n, dtype=np.float32) if bias is None else float32(bias),
+        "bias": offset,
     }
     return Image(work.add("linear", n, source.node, arrays=arrays), source.height, source.width)
+
+
+def _around(
+    work: Translation, padding: Any, kernel: tuple[int, int], gaps: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """Return the zeros above, below, left and right."""
+    if padding == "same":
+        down, across = (gap * (size - 1) for gap, size in zip(gaps, kernel, strict=True))
+        return down // 2, down - down // 2, across // 2, across - across // 2
+    down, across = (0, 0) if isinstance(padding, str) else pair(work, "conv2d", "padding", padding)
+    return down, down, across, across
 
 
 def _one(work: Translation, operator: str, what: str, given: Any) -> int:
@@ -216,18 +234,28 @@ def same(_work: Translation, _node: Any, x: Image, *_: Any, **__: Any) -> Image:
 
 def image_handlers(handlers: Mapping[str, Handler]) -> dict[str, Handler]:
     """Return name -> handler for operators on images; those on single pixels are made of the matrices' own."""
-    alone = ("add", "sub", "mul", "div", "gelu", "relu", "silu", "tanh", "sigmoid", "batch_norm", *BY_PIXEL)
+    alone = ("add", "sub", "mul", "div", "batch_norm", *BY_PIXEL, *FUNCTIONS)
     made = {name: pointwise(handlers[name], name) for name in alone}
-    made |= {f"{name}_": made[name] for name in ("add", "relu", "silu")}
+    made |= {f"{name}_": made[name] for name in ("add", "mul", *FUNCTIONS)}
     made |= dict.fromkeys(("view", "reshape", "flatten", "squeeze", "unsqueeze", "_unsafe_view"), view)
     made |= dict.fromkeys(("contiguous", "clone", "alias", "detach", "to", "_to_copy"), same)
     return {
         **made,
         "conv2d": convolution,
+        "conv_transpose2d": aten_taps.transposed_convolution,
+        "group_norm": aten_taps.group_norm,
+        "instance_norm": aten_taps.instance_norm,
+        "upsample_nearest2d": aten_taps.nearest,
+        "upsample_bilinear2d": aten_taps.bilinear,
+        "pad": aten_taps.pad,
+        "slice": aten_taps.take_slice,
+        "split": aten_taps.split,
+        "split_with_sizes": aten_taps.split,
+        "chunk": aten_taps.split,
         "max_pool2d": max_pool,
         "avg_pool2d": average_pool,
         "adaptive_avg_pool2d": adaptive_average_pool,
         "mean": mean_of_all,
         "permute": permute,
-        "dropout": handlers["dropout"],
+        **{name: handlers[name] for name in ("dropout", "dropout_", "feature_dropout")},
     }

@@ -14,6 +14,8 @@ import numpy as np
 from chain.errors import Mismatch, NodeFault
 from pouw.compiler.aten import HANDLERS, IMAGE_HANDLERS
 from pouw.compiler.aten_masks import is_mask, masks
+from pouw.compiler.aten_taps import channels_first
+from pouw.compiler.aten_taps import concatenate as join_images
 from pouw.compiler.program import INPUTS, Array, Node, Program, UnmappableOperator, evaluate
 from pouw.compiler.translation import Image, Matrix, Translation
 
@@ -184,6 +186,9 @@ def _call(work: Translation, node: Any) -> None:
         work.values[node] = masks(work, node)
         return
     on_image = any(isinstance(argument, Image) for argument in arguments)
+    if name == "cat" and any(isinstance(part, Image) for part in arguments[0]):
+        work.values[node] = join_images(work, node, *arguments, **options)
+        return
     handler = (IMAGE_HANDLERS if on_image else HANDLERS).get(name)
     if handler is None:
         if isinstance(node.meta.get("val"), (int, work.torch.SymInt)):
@@ -207,6 +212,8 @@ def _finish(work: Translation, node: Any) -> Program:
     made_by = [result for result in node.args[0] if result is not None]
     for place, result in enumerate(results):
         work.locate(made_by[place])
+        if isinstance(result, Image):
+            result = channels_first(work, result)  # noqa: PLW2901  # as the module gives it
         if not isinstance(result, Matrix):
             raise UnmappableOperator("output", f"output {place} is no matrix of the module's", work.origin)
         outputs["output" if len(results) == 1 else f"output.{place}"] = work.whole(result)

@@ -6,6 +6,7 @@ Importers (`export.py`, `hf.py`) write it, `evaluate` is its float32 definition,
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import erf
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,11 +40,13 @@ class Node:
     """Of: ids, rows, embedding, positions, linear, norm, activation, add, gate (a product of two), affine, attention
     (causal where `numbers` has kv_heads), mean, first, last, normalize; concat (constant rows before others).
     For images, matrices with a row for each pixel: image (uint8) and pixels, picture (numbers), patches, max_pool,
-    average_pool, flatten (one row of all)."""
+    average_pool, flatten (one row of all). Where the number of rows is fixed: gather (rows by number), taps (patches of
+    any form), depthwise (each column by itself), blend (weighted rows), group_norm, join and columns (side by
+    side), turned (rows for columns)."""
     label: str
     sources: tuple[int, ...] = ()
     """Nodes read, by index; all earlier."""
-    arrays: Mapping[str, Float] = field(default_factory=dict)
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     numbers: Mapping[str, float] = field(default_factory=dict)
     function: str = ""
     """Name of an activation."""
@@ -99,7 +102,31 @@ ACTIVATIONS: Mapping[str, Callable[[NDArray[np.floating]], NDArray[np.float64]]]
     "silu": lambda x: x.astype(np.float64) * sigmoid(x),
     "tanh": lambda x: np.tanh(x.astype(np.float64)),
     "sigmoid": sigmoid,
+    "relu6": lambda x: np.clip(x.astype(np.float64), 0, 6),
+    "hardswish": lambda x: x.astype(np.float64) * np.clip(x.astype(np.float64) / 6 + 0.5, 0, 1),
+    "hardsigmoid": lambda x: np.clip(x.astype(np.float64) / 6 + 0.5, 0, 1),
+    "softplus": lambda x: np.logaddexp(0.0, x.astype(np.float64)),
+    "mish": lambda x: x.astype(np.float64) * np.tanh(np.logaddexp(0.0, x.astype(np.float64))),
+    "abs": lambda x: np.abs(x.astype(np.float64)),
+    "square": lambda x: x.astype(np.float64) ** 2,
+    "exp": lambda x: np.exp(x.astype(np.float64)),
+    "sin": lambda x: np.sin(x.astype(np.float64)),
+    "cos": lambda x: np.cos(x.astype(np.float64)),
+    "softsign": lambda x: x.astype(np.float64) / (1 + np.abs(x.astype(np.float64))),
 }
+PARAMETRISED: Mapping[str, Callable[[NDArray[np.floating], float, float], NDArray[np.float64]]] = {
+    "leaky_relu": lambda x, slope, _: np.where(x > 0, x, x.astype(np.float64) * slope),
+    "elu": lambda x, alpha, scale: scale * np.where(x > 0, x, alpha * np.expm1(np.minimum(x.astype(np.float64), 0))),
+    "clamp": lambda x, low, high: np.clip(x.astype(np.float64), low, high),
+}
+
+
+def activate(function: str, x: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return a function of each entry by its name: "relu", or with two parameters "clamp:-1:1"."""
+    name, *parameters = function.split(":")
+    if not parameters:
+        return ACTIVATIONS[name](x)
+    return np.asarray(PARAMETRISED[name](x, float(parameters[0]), float(parameters[1])), dtype=np.float64)
 
 
 def evaluate(program: Program, inputs: Mapping[str, Array], observe: Observe | None = None) -> dict[str, Float]:
@@ -136,7 +163,7 @@ def _evaluate(node: Node, sources: list[NDArray[np.floating]]) -> NDArray[np.flo
             deviation = np.sqrt((centered * centered).mean(axis=1, keepdims=True) + np.float32(node.numbers["epsilon"]))
             return np.asarray(centered / deviation * node.arrays["gamma"] + node.arrays["beta"])
         case "activation":
-            return ACTIVATIONS[node.function](x)
+            return activate(node.function, x)
         case "add":
             return np.asarray(x + sources[1])
         case "gate":
@@ -156,6 +183,32 @@ def _evaluate(node: Node, sources: list[NDArray[np.floating]]) -> NDArray[np.flo
             return np.asarray(_squares(node, x).mean(axis=(3, 4)).reshape(-1, x.shape[1]))
         case "flatten":
             return x.reshape(1, -1)
+        case "gather":
+            return _rows_at(x, node.arrays["ids"])
+        case "taps":
+            ids = node.arrays["ids"]  # (rows, taps)
+            return _rows_at(x, ids.reshape(-1)).reshape(len(ids), -1)
+        case "depthwise":
+            ids, weight = node.arrays["ids"], node.arrays["weight"]  # (rows, taps), (columns, taps)
+            seen = _rows_at(x, ids.reshape(-1)).reshape(*ids.shape, -1)  # (rows, taps, columns)
+            return np.asarray((seen * weight.T).sum(axis=1) + node.arrays["bias"])
+        case "blend":
+            ids, weight = node.arrays["ids"], node.arrays["weight"]  # (rows, taps) each
+            seen = _rows_at(x, ids.reshape(-1)).reshape(*ids.shape, -1)
+            return np.asarray((seen * weight[:, :, None]).sum(axis=1))
+        case "group_norm":
+            groups = x.T.reshape(int(node.numbers["groups"]), -1)
+            centered = groups - groups.mean(axis=1, keepdims=True)
+            deviation = np.sqrt((centered * centered).mean(axis=1, keepdims=True) + np.float32(node.numbers["epsilon"]))
+            normed = (centered / deviation).reshape(x.shape[1], x.shape[0]).T
+            return np.asarray(normed * node.arrays["gamma"] + node.arrays["beta"])
+        case "turned":
+            return np.ascontiguousarray(x.T)
+        case "join":
+            return np.concatenate(sources, axis=1)
+        case "columns":
+            first = int(node.numbers["first"])
+            return x[:, first : first + int(node.numbers["count"])]
         case "concat":
             return np.concatenate([node.arrays["row"], x])
         case "mean":
@@ -167,6 +220,11 @@ def _evaluate(node: Node, sources: list[NDArray[np.floating]]) -> NDArray[np.flo
         case "normalize":
             return np.asarray(x / np.sqrt((x * x).sum(axis=1, keepdims=True)))
     raise UnmappableOperator(node.kind, "the program has no such node", node.origin)
+
+
+def _rows_at(x: NDArray[np.floating], ids: NDArray[np.int32]) -> NDArray[np.floating]:
+    """Return rows by number; -1 is a row of zeros."""
+    return np.concatenate([x, np.zeros_like(x[:1])])[ids]
 
 
 def _squares(node: Node, x: NDArray[np.floating]) -> NDArray[np.floating]:

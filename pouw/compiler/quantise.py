@@ -15,8 +15,17 @@ from numpy.typing import NDArray
 from chain.errors import OutOfRange
 from pouw.compiler.assemble import Assembly, Built, Handle
 from pouw.compiler.calibration import Float64, wanted_factors
+from pouw.compiler.fixed_rows import (
+    depthwise,
+    gather_rows,
+    group_norm,
+    join_columns,
+    some_columns,
+    sum_of_rows,
+    turn,
+)
 from pouw.compiler.neurons import split_neurons
-from pouw.compiler.program import ACTIVATIONS, INPUTS, Float, Node, Program, UnmappableOperator
+from pouw.compiler.program import INPUTS, Float, Node, Program, UnmappableOperator, activate
 from pouw.compiler.ranges import Format, activation_format, attention_formats, plan_formats
 from pouw.compiler.tables import gelu_table, power_table
 from pouw.operators.activation import TABLE_SIZE
@@ -208,6 +217,50 @@ class _Lowering:
         height, width = self.assembly.type_of(rows).at({})
         self.narrow[index][Format(scale)] = self.assembly.add("reshape", rows, attributes=(1, height * width, 0))
 
+    def _gather(self, index: int, node: Node) -> None:
+        rows, scale = self.int16(node.sources[0])
+        self.narrow[index][Format(scale)] = gather_rows(self.assembly, rows, node.arrays["ids"])
+
+    def _taps(self, index: int, node: Node) -> None:
+        rows, scale = self.int16(node.sources[0])
+        ids = node.arrays["ids"]  # (rows, taps)
+        seen = gather_rows(self.assembly, rows, ids.reshape(-1))
+        shape = (len(ids), ids.shape[1] * self.assembly.width(rows), 0)
+        self.narrow[index][Format(scale)] = self.assembly.add("reshape", seen, attributes=shape)
+
+    def _depthwise(self, index: int, node: Node) -> None:
+        rows, scale = self.int16(node.sources[0])
+        form = self.formats[index]
+        made = depthwise(self.assembly, rows, scale, node, self.largest[index], form.scale)
+        self.narrow[index][Format(form.scale)] = made
+
+    def _blend(self, index: int, node: Node) -> None:
+        rows, scale = self.int16(node.sources[0])
+        self.wide[index] = sum_of_rows(self.assembly, rows, scale, node)
+
+    def _group_norm(self, index: int, node: Node) -> None:
+        rows, scale = self.int16(node.sources[0])
+        handle, made = group_norm(self.assembly, rows, scale, node)
+        form = self.formats[index]
+        doubled = self.assembly.add("add", handle, handle)
+        factor = node.arrays["gamma"].astype(np.float64) * (form.scale / made / 2)
+        offset = node.arrays["beta"].astype(np.float64) * form.scale
+        self.narrow[index][form] = self._requantise(doubled, factor, form.limit, offset)
+
+    def _join(self, index: int, node: Node) -> None:
+        scale = min(self.int16(source)[1] for source in node.sources)
+        parts = [self.at(source, Format(scale)) for source in node.sources]
+        self.narrow[index][Format(scale)] = join_columns(self.assembly, parts)
+
+    def _turned(self, index: int, node: Node) -> None:
+        rows, scale = self.int16(node.sources[0])
+        self.narrow[index][Format(scale)] = turn(self.assembly, rows)
+
+    def _columns(self, index: int, node: Node) -> None:
+        rows, scale = self.int16(node.sources[0])
+        made = some_columns(self.assembly, rows, int(node.numbers["first"]), int(node.numbers["count"]))
+        self.narrow[index][Format(scale)] = made
+
     def _concat(self, index: int, node: Node) -> None:
         handle, scale = self.int16(node.sources[0])
         row = self.assembly.constant(_integers("first row", node.arrays["row"] * scale, np.int16))
@@ -297,7 +350,7 @@ class _Lowering:
 
     def _mines(self, place: int, matrix: Float64) -> bool:
         source = self.program.nodes[place]
-        while source.kind in {"patches", "max_pool", "average_pool", "flatten"}:
+        while source.kind in {"patches", "max_pool", "average_pool", "flatten", "taps", "gather", "columns", "join"}:
             source = self.program.nodes[source.sources[0]]
         if self.mining == "none" or (self.mining == "some" and source.kind != "activation"):
             return False
@@ -451,4 +504,4 @@ def _table(function: str, before: float, behind: float) -> Tensor:
     if function == "gelu" and before == behind == 1024:
         return gelu_table()
     x = np.arange(-(TABLE_SIZE // 2), TABLE_SIZE // 2, dtype=np.float64) / before
-    return np.clip(np.rint(ACTIVATIONS[function](x) * behind), -INT16_MAX, INT16_MAX).astype(np.int16)
+    return np.clip(np.rint(activate(function, x) * behind), -INT16_MAX, INT16_MAX).astype(np.int16)

@@ -7,7 +7,7 @@ from math import floor, isqrt, log2
 import numpy as np
 
 from chain.errors import OutOfRange
-from pouw.compiler.program import Array, Float, Node, Program, evaluate
+from pouw.compiler.program import Array, Float, Node, Program, activate, evaluate
 from pouw.operators.arithmetic import INT16_MAX, INT32_MAX
 
 HEADROOM = 1.3  # a new input may go this far beyond what calibration saw before it saturates
@@ -15,9 +15,13 @@ FRACTION_BITS_MAX = 20
 TABLE_HALF = 8192  # a lookup covers [-8192, 8192) in units of its input
 LOG2_E = 1.4426950408889634
 # largest number of fraction bits at which the function is its own argument (or zero) beyond the table
-TAIL_BITS = {"gelu": 11, "gelu_tanh": 11, "silu": 9, "relu": 14}
+TAIL_BITS = {"gelu": 11, "gelu_tanh": 11, "silu": 9, "relu": 14, "hardswish": 11, "mish": 9, "softplus": 9}
 # these hold what their sources hold, or a sum of it: one fixed point serves both
-SAME_SCALE = ("add", "mean", "first", "last", "patches", "concat", "max_pool", "average_pool", "flatten")
+SAME_SCALE = (
+    *("add", "mean", "first", "last", "patches", "concat", "max_pool", "average_pool", "flatten"),
+    *("gather", "taps", "join", "columns", "blend", "turned"),
+)
+FLAT = ("tanh", "sigmoid")
 SATURATING_INPUT = 1024.0  # tanh and sigmoid are flat beyond 8
 SATURATING_OUTPUT = float(2**14)
 
@@ -81,7 +85,11 @@ def activation_format(function: str, largest: float) -> tuple[Format, Format]:
     if function in TAIL_BITS:
         both = Format(choose_scale(largest, bits_max=TAIL_BITS[function]))
         return both, both
-    return Format(SATURATING_INPUT, TABLE_HALF - 1), Format(SATURATING_OUTPUT)
+    if function in FLAT:
+        return Format(SATURATING_INPUT, TABLE_HALF - 1), Format(SATURATING_OUTPUT)
+    before = Format(choose_scale(largest, TABLE_HALF - 1), TABLE_HALF - 1)
+    reach = np.arange(-TABLE_HALF, TABLE_HALF) / before.scale
+    return before, Format(choose_scale(float(np.abs(activate(function, reach)).max())))
 
 
 def attention_formats(node: Node, largest: Mapping[int, Float]) -> tuple[Format, Format, Format, int]:
@@ -102,7 +110,7 @@ def attention_formats(node: Node, largest: Mapping[int, Float]) -> tuple[Format,
     return Format(queries * factor, limit), Format(keys, limit), Format(choose_scale(v, limit), limit), shift
 
 
-def plan_formats(program: Program, largest: Mapping[int, Float]) -> dict[int, Format]:  # noqa: C901  # one pass
+def plan_formats(program: Program, largest: Mapping[int, Float]) -> dict[int, Format]:  # noqa: C901, PLR0912  # one pass
     """Return the int16 format of each node; operands of one sum share theirs where they may."""
     readers = program.readers()
     fixed: dict[int, Format] = {}
@@ -128,6 +136,9 @@ def plan_formats(program: Program, largest: Mapping[int, Float]) -> dict[int, Fo
         elif node.kind in SAME_SCALE:
             if node.kind == "add":
                 parent[root(node.sources[0])] = root(node.sources[1])
+            elif node.kind == "join":
+                for source in node.sources:
+                    parent[root(source)] = root(index)
             else:
                 parent[root(index)] = root(node.sources[0])
         elif node.kind == "embedding":

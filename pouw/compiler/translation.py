@@ -198,6 +198,11 @@ class Translation:
         key = (x.node, flat.tobytes())
         if key not in self._parts:
             node = self.nodes[x.node]
+            if node.kind == "flatten" and self._is_turned(node.sources[0], flat):
+                turned = self.add("turned", self.row_counts[node.sources[0]] or 1, node.sources[0])
+                self.row_counts[turned] = self.widths[node.sources[0]]
+                self._parts[key] = self.add("flatten", len(flat), turned, single=True)
+                return self._parts[key]
             if node.kind != "linear":
                 raise self.refuse(operator, f"takes some columns of {node.kind} {node.label}: only linear layers split")
             arrays = {"weight": node.arrays["weight"][flat], "bias": node.arrays["bias"][flat]}
@@ -207,6 +212,11 @@ class Translation:
             self.row_counts.append(self.row_counts[x.node])
             self._parts[key] = len(self.nodes) - 1
         return self._parts[key]
+
+    def _is_turned(self, source: int, flat: Columns) -> bool:
+        """Whether places of an image are in the order of its channels."""
+        pixels, channels = self.row_counts[source] or 1, self.widths[source]
+        return bool(np.array_equal(flat, np.arange(flat.size).reshape(pixels, channels).T.reshape(-1)))
 
     def like(self, node: int, shape: Any, *, single: bool) -> Matrix:
         """Return the view of a new node that has the shape of the exported result."""
