@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Self
@@ -22,6 +22,7 @@ import httpx
 
 from bridge.work import show_hash
 from chain.errors import NodeFault
+from chain.json_text import nests_deeper
 
 _TIMEOUT_S: Final = 30.0
 _BACKOFF_S: Final = (0.1, 0.3, 1.0)
@@ -29,6 +30,14 @@ _START_S: Final = 30.0
 _STOP_S: Final = 20.0
 _POLL_S: Final = 0.05
 _SATS: Final = 100_000_000
+_MAX_ANSWER_BYTES: Final = 1 << 30
+"""128 of the largest blocks, in hexadecimal."""
+_PATIENCE: Final = 10
+"""Timeouts that a whole answer may take: who sends byte by byte never lets one of them pass."""
+_MAX_NESTING: Final = 64
+_MAX_EXPONENT: Final = 30
+"""Of a number: all that there is of satoshi and of work have fewer digits before the point, or come as text."""
+_MESSAGE: Final = 300
 _STARTING: Final = -28
 _BLOCK_MISSING: Final = -1
 _SCRIPT: Final = Path(__file__).parent.parent / "scripts" / "install-bitcoind"
@@ -155,8 +164,8 @@ def parse_hash(text: str) -> bytes:
 
 
 def btc_to_sats(amount: object) -> int:
-    """Whole satoshi of bitcoind's decimal BTC."""
-    return int(Decimal(str(amount)) * _SATS)
+    """Whole satoshi of bitcoind's decimal BTC; `ValueError` where it is none."""
+    return int(_parse_decimal(str(amount)) * _SATS)
 
 
 def sats_to_btc(sats: int) -> str:
@@ -322,7 +331,10 @@ class Bitcoind:
     def fee_rate(self, blocks: int) -> int | None:
         """Satoshi per 1,000 vB to be mined within so many blocks; None where the node cannot tell yet."""
         rate = self._fields("estimatesmartfee", "blocks", params=(blocks,)).get("feerate")
-        return None if rate is None else btc_to_sats(rate)
+        try:
+            return None if rate is None else btc_to_sats(rate)
+        except ValueError as error:
+            raise AnswerMalformed("estimatesmartfee", rate) from error
 
     def scan_outputs(self, descriptors: Sequence[str]) -> tuple[Unspent, ...]:
         """Unspent coins of output descriptors, from the whole UTXO set: slow on the main network."""
@@ -404,7 +416,7 @@ class Bitcoind:
         if (error := answer.get("error")) is None:
             return answer["result"]
         try:
-            code, message = int(error["code"]), str(error["message"])
+            code, message = int(error["code"]), str(error["message"])[:_MESSAGE]
         except (KeyError, TypeError, ValueError) as fault:
             raise AnswerMalformed(method, answer) from fault
         raise StillStarting(message) if code == _STARTING else RpcFault(method, code, message)
@@ -425,15 +437,31 @@ class Bitcoind:
             login = self._login.read()
         except (OSError, UnicodeDecodeError) as error:
             raise Unauthorised(self.url, f"no cookie file: {error}") from error
-        answer = self._http.post(self._url, json=body, auth=login)
-        if answer.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-            raise Unauthorised(self.url, f"HTTP {answer.status_code}")
-        if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
-            raise _Busy("its work queue is full")
+        with self._http.stream("POST", self._url, json=body, auth=login) as answer:
+            if answer.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+                raise Unauthorised(self.url, f"HTTP {answer.status_code}")
+            if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+                raise _Busy("its work queue is full")
+            content = self._read(answer)
+        said = f"HTTP {answer.status_code}: {content[:_MESSAGE].decode(errors='replace')}"
+        if nests_deeper(content, _MAX_NESTING):
+            raise AnswerMalformed("a call", said)
         try:
-            return json.loads(answer.content, parse_float=Decimal)
+            return json.loads(content, parse_float=_parse_decimal, parse_constant=_parse_decimal)
         except ValueError as error:
-            raise AnswerMalformed("a call", f"HTTP {answer.status_code}: {answer.text}") from error
+            raise AnswerMalformed("a call", said) from error
+
+    def _read(self, answer: httpx.Response) -> bytes:
+        """All of an answer, of bounded size and within bounded time."""
+        deadline = time.monotonic() + _PATIENCE * self._timeout_s
+        content = bytearray()
+        for part in answer.iter_bytes():
+            content += part
+            if len(content) > _MAX_ANSWER_BYTES:
+                raise AnswerMalformed("a call", f"more than {_MAX_ANSWER_BYTES} bytes")
+            if time.monotonic() > deadline:
+                raise httpx.ReadTimeout(f"its answer is not whole after {_PATIENCE * self._timeout_s:.0f} s")
+        return bytes(content)
 
     # --- shapes of answers
 
@@ -472,6 +500,17 @@ def _pruned(error: RpcFault) -> PrunedTooFar | None:
 
 def _request(method: str, params: tuple[object, ...]) -> dict[str, object]:
     return {"jsonrpc": "1.0", "id": 0, "method": method, "params": params}
+
+
+def _parse_decimal(text: str) -> Decimal:
+    """A finite number of a size that can be worked with; `ValueError` else."""
+    try:
+        value = Decimal(text)
+    except InvalidOperation as error:
+        raise ValueError(f"{text[:_MESSAGE]} is no number") from error
+    if not value.is_finite() or value.adjusted() > _MAX_EXPONENT:
+        raise ValueError(f"{text[:_MESSAGE]} is no amount")
+    return value
 
 
 def _to_bytes(method: str, answer: object) -> bytes:

@@ -273,6 +273,10 @@ class Follower:
                 return  # the database may be closed by now
             self._chain.extend(raw, int(self._clock()))
             height += len(raw) // HEADER_BYTES
+            if (
+                true := self._chain.height_of(sha256d(raw[-HEADER_BYTES:]))
+            ) != height:  # else it could lead us in circles
+                raise AnswerMalformed("getblockhash", f"a block of height {true} for height {height}")
 
     def _shared_height(self, target: int) -> int:
         """A height at which both chains agree, not far below the highest such."""

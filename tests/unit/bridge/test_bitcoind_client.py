@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from bridge.work import show_hash
+from hyperdust import bitcoind
 from hyperdust.bitcoind import (
     AnswerMalformed,
     Bitcoind,
@@ -236,3 +237,45 @@ def test_the_regtest_config(tmp_path):
     for line in ("regtest=1", "server=1", "txindex=1", "corepolicy=1", "fallbackfee=0.0001", "rpcport=18443"):
         assert line in lines
     assert lines.index("[regtest]") < lines.index("rpcport=18443")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[" * 100_000, b'{"result": 1e999999999}', b'{"result": NaN}', b'{"result": Infinity}', b"9" * 5_000],
+)
+def test_what_would_take_for_ever_to_read_is_refused_at_once(content):
+    with pytest.raises(AnswerMalformed):
+        Node(httpx.Response(200, content=content)).client().call("anything")
+
+
+def test_a_long_message_is_cut():
+    with pytest.raises(RpcFault) as caught:
+        Node(fault(-1, "x" * 100_000)).client().call("anything")
+    assert len(caught.value.message) == 300
+
+
+def test_an_answer_is_bounded_in_size_and_in_time(monkeypatch):
+    """Who sends byte by byte lets no timeout pass."""
+
+    def drip():
+        while True:
+            clock[0] += 29
+            yield b" "
+
+    clock = [0.0]
+    monkeypatch.setattr(bitcoind.time, "monotonic", lambda: clock[0])
+    for _ in range(3):
+        with pytest.raises(Unreachable, match="not whole after 300 s"):
+            Node(*[httpx.Response(200, content=drip()) for _ in range(3)]).client().call("anything")
+    monkeypatch.setattr(bitcoind, "_MAX_ANSWER_BYTES", 1_000)
+    with pytest.raises(AnswerMalformed, match="more than 1000 bytes"):
+        Node(httpx.Response(200, content=b" " * 1_001)).client().call("anything")
+
+
+@pytest.mark.parametrize("amount", ["abc", "NaN", None, "1e40"])
+def test_what_is_no_amount_is_named(amount):
+    with pytest.raises(ValueError, match="is no"):
+        btc_to_sats(amount)
+    if amount is not None:
+        with pytest.raises(AnswerMalformed):
+            Node({"blocks": 6, "feerate": amount}).client().fee_rate(6)

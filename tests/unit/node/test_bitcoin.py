@@ -136,7 +136,7 @@ def test_a_fault_is_named_and_passes(store, fault, state):
     bitcoind.fault = fault[0](*fault[1:])
     waits = [follower.step() for _ in range(8)]
     assert waits == sorted(waits)
-    assert waits[-1] == 30
+    assert waits[-1] == 10
     assert (chain.state, chain.reason, chain.height) == (state, str(fault[0](*fault[1:])), 3)
     bitcoind.fault = None
     follower.step()
@@ -172,6 +172,25 @@ def test_garbage_is_named_and_ends_nothing(store, content):
     assert chain.state in {State.INVALID, State.UNREACHABLE}
     assert chain.reason
     assert chain.height == 0
+
+
+def test_a_bitcoind_that_leads_in_circles_is_named(store, monkeypatch):
+    """It claims a height that no chain has, and gives what is known already for ever."""
+    rows, _ = branch(START, 9)
+    bitcoind, chain, follower = followed(store, rows)
+    asked = []
+
+    def again(_height, _count):
+        asked.append(_height)
+        assert len(asked) < 10
+        return b"".join(rows[5:])
+
+    monkeypatch.setattr(bitcoind, "raw_headers", again)
+    monkeypatch.setattr(bitcoind, "best_block_hash", lambda: bytes(32))
+    monkeypatch.setattr(bitcoind, "chain_info", lambda: ChainInfo("regtest", 10**12, b"", 0, 0, 0, is_syncing=False))
+    follower.step()
+    assert (chain.state, chain.height) == (State.INVALID, 9)
+    assert "a block of height 9 for height" in chain.reason
 
 
 def wait_for(done):
