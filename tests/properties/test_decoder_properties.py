@@ -35,6 +35,9 @@ def cases(draw):
     table, steps = draw(whole(np.int16, 1024)), np.zeros(so_far, dtype=np.int32)
     shift = st.integers(1, 40)
     sampling = (draw(st.integers(1, 2**24)), draw(st.integers(1, n)), draw(st.integers(1, 2**16)))
+    segment = draw(st.integers(1, n))
+    cut = (sampling[0], segment, draw(st.integers(1, n % segment or segment)))
+    seed, keys = draw(whole(np.int32, 1)), draw(whole(np.int64, (m, n)))
     return {
         "widen": ((x,), (draw(st.integers(0, 9)),)),
         "rescale_wide": ((wide, draw(whole(np.int32, m)), row, row[::-1].copy()), (draw(st.integers(1, 62)),)),
@@ -55,7 +58,9 @@ def cases(draw):
         ),
         "gated_product": ((x, y), (draw(st.integers(1, 30)),)),
         "argmax": ((wide,), ()),
-        "sample": ((wide, draw(whole(np.int32, 1)), steps, table), sampling),
+        "sample": ((wide, seed, steps, table), sampling),
+        "candidates": ((wide,), cut),
+        "draw": ((keys, seed, steps, table), sampling[1:]),
     }
 
 
