@@ -1,6 +1,6 @@
 """Why a signer does not sign: one class per rule. Those that are `NotYet` may pass when the leader asks again."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from chain.errors import HyperdustError, Malformed, Mismatch, NodeFault, NotYet, OutOfRange
 
@@ -128,11 +128,13 @@ class NonceSpent(Mismatch):
 class NotTogether(Later):
     """The signers did not sign all together; carries who did not, and whether parts of signatures were given."""
 
-    def __init__(self, reasons: Mapping[bytes, str], *, given: bool) -> None:
+    def __init__(self, reasons: Mapping[bytes, str], *, given: bool, refused: Collection[bytes] = ()) -> None:
+        """`refused`: who named a rule before anything was given, which costs nobody time."""
         said = "; ".join(f"{key.hex()[:16]}: {reason}" for key, reason in reasons.items())
         super().__init__("signers", f"without {len(reasons)} of them: {said}", "all")
         self.keys = tuple(reasons)
         self.given = given
+        self.spoilers = tuple(key for key in reasons if given or key not in refused)
 
 
 class TooFewSignatures(Later):

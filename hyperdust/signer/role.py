@@ -17,7 +17,7 @@ from bridge.peg_state import PegState, SweepStatus
 from bridge.transactions import Transaction
 from chain.errors import HyperdustError, NotYet
 from consensus.evidence import encode_evidence_item
-from hyperdust.bitcoind import RpcFault
+from hyperdust.bitcoind import KnotsRefused, NoTransactionIndex, RpcFault, WrongNetwork
 from hyperdust.signer.bitcoin import BitcoindSource
 from hyperdust.signer.config import SignerConfig, load_network
 from hyperdust.signer.errors import (
@@ -368,7 +368,7 @@ class Signer:
         """The same round by k signatures, at once: who does not sign together with all holds nobody up."""
         self._say("not all sign together", str(reason))
         self._open = None
-        self.session.spoilers.strike(reason.keys, tip)
+        self.session.spoilers.strike(reason.spoilers, tip)
         others = {key: one for key, one in reachable.items() if key not in reason.keys}
         instead = prepare_by_script(self.session, prepared)
         allowed = {*others, self.session.key.public}
@@ -399,6 +399,8 @@ def _wait_for_sources(node: RpcNode, bitcoin: BitcoindSource, network: str, stop
         try:
             chain = node.load_chain()
             bitcoin.check_network(network)
+        except (WrongNetwork, KnotsRefused, NoTransactionIndex):
+            raise  # waiting mends none of them
         except HyperdustError as error:
             if time.monotonic() > deadline:
                 raise

@@ -85,18 +85,22 @@ def _ask(
 ) -> dict[bytes, tuple[bytes, ...]]:
     found: dict[bytes, tuple[bytes, ...]] = {}
     failed: dict[bytes, str] = {}
+    refused: list[bytes] = []
     with ThreadPoolExecutor(max(1, len(peers))) as pool:
         asked: dict[bytes, Future[Answer]] = {key: pool.submit(ask, peer) for key, peer in peers.items()}
         for key, answer in asked.items():
             try:
                 found[key] = _checked(key, answer.result(), check)
-            except (PeerFault, PeerRefused) as error:
+            except PeerRefused as error:
+                failed[key] = str(error)
+                refused.append(key)
+            except PeerFault as error:
                 failed[key] = str(error)
             except HyperdustError as error:
                 failed[key] = str(error)
                 log.warning("wrong part of a common signature", key=key.hex(), reason=str(error))
     if failed:
-        raise NotTogether(failed, given=given)
+        raise NotTogether(failed, given=given, refused=refused)
     return found
 
 

@@ -195,6 +195,7 @@ def test_liars_with_nonces_are_named_and_nothing_is_signed(world, liar):
     with pytest.raises(NotTogether) as error:
         collect(leader, prepared, others)
     assert (error.value.keys, error.value.given) == ((third.session.key.public,), False)
+    assert error.value.spoilers == (() if liar is Refusing else error.value.keys)
     for session in (leader, second.session, third.session):
         assert session.versions(FIRST) == ()
     by_script = prepare_by_script(leader, prepared)
@@ -255,6 +256,7 @@ def test_liars_with_parts_are_named_and_a_script_version_follows_at_once(world, 
     with pytest.raises(NotTogether) as error:
         collect(leader, prepared, others)
     assert (error.value.keys, error.value.given) == ((third.session.key.public,), True)
+    assert error.value.spoilers == error.value.keys
     assert leader.versions(FIRST) == ()
     (given,) = second.session.versions(FIRST)
     assert (given.path, given.signed) == ("key", True)
