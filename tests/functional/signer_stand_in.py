@@ -106,6 +106,14 @@ class StandIn:
             named = {"latest": head, "finalized": finalized}
             if method == "eth_chainId":
                 return hex(self.chain_id)
+            if method == "hyperdust_pegStatus":
+                frozen = self.state.frozen
+                return {
+                    "bitcoin": {"height": self.client.chain_info().height},
+                    "origin": {"height": self.headers.height - self.rules.origin_depth},
+                    "frozen": frozen is not None,
+                    "frozen_reason": frozen and frozen.reason.name,
+                }
             if method == "hyperdust_getPegState":
                 number = named.get(params[0]) if params[0] in named else int(params[0], 16)
                 block_hash, _ = self.place(number)
