@@ -1,4 +1,7 @@
-"""The devnet's own signers: bitcoin in and out by the commands a person uses, with a signer killed on the way."""
+"""The devnet's own signers: bitcoin in and out by the commands a person uses, with a signer killed on the way.
+
+Beside them somebody publishes the blocks: the signers' anchors name them, and a stranger rebuilds the chain from them.
+"""
 
 import json
 import os
@@ -6,11 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from bridge.anchors import NO_DATA, find_anchor
+from bridge.transactions import Transaction
 from hyperdust.bitcoind import Bitcoind, Login
+from hyperdust.rpc_client import RpcClient, Unreachable
 from hyperdust.wallet import user_key
 from tests.functional.conftest import poll
 from tests.functional.ports import free_port_block
@@ -48,7 +55,76 @@ def ask(ready, *words):
     return json.loads(done.stdout)
 
 
+@contextmanager
+def publishing(ready, folder):
+    """`bridge publish-data` for as long as the test goes on."""
+    command = [PROGRAM, "bridge", "publish-data", "--rpc", ready()["rpc"], "--follow", "--folder", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(15)
+
+
+def find_data(ready, client):
+    """The newest anchor in the vault's list that names data; None: none does yet."""
+    with RpcClient(ready()["rpc"]) as node:
+        vault = node.call("hyperdust_pegStatus")["vault"]
+    txid = bytes.fromhex(vault["txid"])[::-1]
+    while True:
+        made = Transaction.decode(client.raw_transaction(txid))
+        anchor = find_anchor(made)
+        if anchor is not None and anchor.data_root != NO_DATA:
+            return anchor
+        if made.inputs[0].index or not made.inputs[0].sequence & 0x80000000 or anchor is None:
+            return None
+        txid = made.inputs[0].txid
+
+
+def rebuild(bitcoin, folder, anchored):
+    """A stranger's node: genesis and that bitcoind alone; what it says once it is done."""
+    port, output = free_port_block(), folder / "fresh.log"
+    command = [
+        PROGRAM, "node", "--data-dir", str(folder / "fresh"), "--genesis", str(folder / "data" / "genesis.json"),
+        "--rpc-port", str(port), "--sync-from", "bitcoin",
+        "--bitcoin-rpc", bitcoin["rpc"], "--bitcoin-user", bitcoin["user"],
+    ]  # fmt: skip
+    environment = os.environ | {"HYPERDUST_BITCOIN_PASSWORD": bitcoin["password"]}
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            command, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        poll(lambda: "rebuilt " in output.read_text() or process.poll() is not None, LIMIT_S)
+        with RpcClient(f"http://127.0.0.1:{port}") as node:
+            return output.read_text(), poll(lambda: _block(node, anchored), 60)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _block(node, number):
+    try:
+        return node.call("eth_getBlockByNumber", hex(number), False)
+    except Unreachable:
+        return None
+
+
 def test_in_and_out_with_a_signer_killed(ready, tmp_path):
+    with publishing(ready, tmp_path / "publisher"):
+        check_in_and_out(ready, tmp_path)
+        node, started = ready()["bitcoin"], time.monotonic()
+        with Bitcoind(node["rpc"], Login(node["user"], node["password"])) as client:
+            anchor = poll(lambda: find_data(ready, client), LIMIT_S)
+    print(f"an anchor of block {anchor.height} names data, {time.monotonic() - started:.0f} s later")
+    said, block = rebuild(node, tmp_path, anchor.height)
+    assert f"no transaction carries payload {anchor.data_root.hex()}" not in said
+    with RpcClient(ready()["rpc"]) as own:
+        assert block == own.call("eth_getBlockByNumber", hex(anchor.height), False), said[-3000:]
+
+
+def check_in_and_out(ready, tmp_path):
     assert len(ready()["pids"]["signer"]) == 3
     node = ready()["bitcoin"]
     with Bitcoind(node["rpc"], Login(node["user"], node["password"])) as client, client.wallet("hyperdust") as wallet:
