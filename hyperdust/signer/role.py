@@ -264,7 +264,7 @@ class Signer:
             except (RateTooHigh, NothingToDo, WithdrawalInvalid) as ended:
                 self._say("a round without those at their maximum fee", str(ended))
                 return
-        except (DepositUnknown, RoundDiffers) as error:
+        except (DepositUnknown, DataUnknown, RoundDiffers) as error:
             self._say("raising the rate", str(error))
             prepared = prepare_round(self.session, reachable, vault=outpoint_of(head.vault))
         self._lead(prepared, reachable, tip)
