@@ -5,6 +5,7 @@ from bridge.scripts import vault_output
 from hyperdust.bitcoind import Bitcoind
 from hyperdust.bridging.addresses import show_sats
 from hyperdust.bridging.following import Sources, read_announced
+from hyperdust.bridging.gift import show_missing
 from hyperdust.bridging.looking import find_spender, find_unspent
 from hyperdust.bridging.standing import Audit, audit, vault_script
 from hyperdust.bridging.terms import Terms
@@ -65,6 +66,8 @@ def show_audit(found: Audit) -> str:
         )
     if found.frozen is not None:
         lines.append(f"warning    the peg is frozen ({found.frozen}): nothing is credited or paid; blocks go on")
+        if found.gift_address is not None and found.missing_sats != 0:
+            lines.append(f"missing    {show_missing(found.missing_sats, found.gift_address)}")
     if found.seen_on_bitcoin is None:
         why = "give --bitcoin-rpc URL" if found.vault_outpoint else "there is no vault output yet"
         lines.append(f"not compared with Bitcoin: {why}")

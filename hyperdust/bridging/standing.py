@@ -9,6 +9,7 @@ from typing import Any
 
 from bridge.deposits import Outpoint
 from bridge.scripts import vault_output
+from bridge.shortage import gift_address
 from hyperdust.bridging.terms import Terms
 
 
@@ -130,6 +131,10 @@ class Audit:
     vault_outpoint: str | None
     seen_on_bitcoin: bool | None
     """Whether a bitcoind of your own has that output, unspent; null: not asked."""
+    missing_sats: int | None = 0
+    """What a gift has to bring to make a frozen peg whole; 0: nothing is missing; null: nobody can tell here."""
+    gift_address: str | None = None
+    """Where anybody may pay it: the vault's own address; null where the vault was stolen."""
 
     @property
     def ok(self) -> bool:
@@ -150,6 +155,8 @@ class Audit:
             "frozen": self.frozen,
             "vault": self.vault_outpoint,
             "seen_on_bitcoin": self.seen_on_bitcoin,
+            "missing_sats": self.missing_sats,
+            "gift_address": self.gift_address,
         }
 
 
@@ -170,6 +177,8 @@ def audit(terms: Terms, *, seen_on_bitcoin: bool | None, unswept_sats: int) -> A
         terms.frozen,
         None if vault is None else str(Outpoint(vault.txid, 0)),
         seen_on_bitcoin,
+        terms.missing_sats,
+        None if terms.is_stolen else gift_address(state, terms.rules, terms.bitcoin),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from bridge.params import NETWORKS, BitcoinParams
 from bridge.peg_codec import decode_state
-from bridge.peg_state import PegState
+from bridge.peg_state import PegState, Reason
 from bridge.rules import PegRules
 from bridge.scripts import Binding, Custody, address_of, deposit_output
 from bridge.taproot import TaprootOutput
@@ -34,6 +34,8 @@ class Terms:
     """Of the Bitcoin block that the head builds on; None: none yet."""
     node_frozen: str | None
     """Why the node says that the peg stands still."""
+    missing_sats: int | None = 0
+    """What a gift has to bring to make a frozen peg whole, by the node; 0: nothing is missing; null: it cannot tell."""
 
     @property
     def custody(self) -> Custody:
@@ -44,6 +46,11 @@ class Terms:
     def frozen(self) -> str | None:
         """Why the peg stands still; None: it runs."""
         return self.node_frozen if self.state.frozen is None else self.state.frozen.reason.name.lower()
+
+    @property
+    def is_stolen(self) -> bool:
+        """Whether the vault was spent against its rules: what is paid to it helps nobody."""
+        return self.state.frozen is not None and self.state.frozen.reason is Reason.UNKNOWN_SPEND
 
     def output_of(self, binding: Binding) -> TaprootOutput:
         """Where a deposit of that binding is paid to."""
@@ -102,6 +109,7 @@ def read_terms(client: RpcClient) -> Terms:
         int(status["bitcoin"]["height"]),
         None if status["origin"] is None else status["origin"]["height"],
         status["frozen_reason"] if status["frozen"] else None,
+        status.get("missing_sats"),
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 if TYPE_CHECKING:
+    from hyperdust.bitcoind import Bitcoind
     from hyperdust.bridging.access import BitcoinOptions
     from hyperdust.bridging.following import Sources
     from hyperdust.bridging.terms import Terms
@@ -53,3 +54,19 @@ def bridging(rpc: str, options: "BitcoinOptions | None") -> Iterator[tuple["Sour
         finally:
             if bitcoin is not None:
                 bitcoin.close()
+
+
+def devnet_purse(sources: "Sources", terms: "Terms") -> tuple["Bitcoind", str] | None:
+    """The devnet's own wallet; None off a devnet, where people pay from theirs."""
+    from chain.params import DEVNET_CHAIN_IDS
+    from hyperdust.bridging.errors import NotStanding
+    from hyperdust.devnet_bitcoin import WALLET
+
+    if terms.chain_id not in DEVNET_CHAIN_IDS:
+        return None
+    if sources.bitcoin is None:
+        raise NotStanding(
+            "the devnet's bitcoind is not found on this machine, so nothing can pay; name it with --bitcoin-rpc, "
+            "--bitcoin-user and --bitcoin-password (`bitcoin` in the devnet's ready file), or give --no-pay"
+        )
+    return sources.bitcoin, WALLET

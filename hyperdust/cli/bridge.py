@@ -12,7 +12,9 @@ import typer
 from hyperdust.cli.asking import (
     bitcoin_options,
     bridging,
+    devnet_purse,
 )
+from hyperdust.cli.giving import gift
 from hyperdust.cli.options import (
     DEFAULT_RPC,
     BitcoinCookie,
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from hyperdust.bridging.deposit import Deposit
     from hyperdust.bridging.following import Sources
     from hyperdust.bridging.keeping import Kept
-    from hyperdust.bridging.terms import Terms
 
 Btc = Annotated[str, typer.Option("--btc", metavar="X", help="How much, in BTC.")]
 Folder = Annotated[
@@ -58,6 +59,7 @@ def add_to(app: typer.Typer) -> None:
     bridge.command("audit")(audit)
     bridge.command("reclaim")(reclaim)
     bridge.command("give-up")(give_up)
+    bridge.command("gift")(gift)
     bridge.command("publish-data")(publish_data)
     app.add_typer(bridge, name="bridge")
 
@@ -109,7 +111,7 @@ def deposit(
     place = folder or bridge_dir()
     options = bitcoin_options(bitcoin_rpc, bitcoin_user, bitcoin_password, bitcoin_cookie)
     with bridging(rpc, options) as (sources, terms):
-        purse = _purse(sources, terms) if pay else None
+        purse = devnet_purse(sources, terms) if pay else None
         kept, path = making.prepare(terms, sats, receiver, max_fee, own_key, place)
         making.announce(sources.client, kept)
         made = making.Deposit(kept, path, making.pay(*purse, kept, place) if purse else None)
@@ -394,22 +396,6 @@ def _own_bitcoin(rpc: str, options: "BitcoinOptions") -> Iterator["Bitcoind"]:
         if sources.bitcoin is None:
             raise UsageFault("a bitcoind is needed to see the coin; name yours with --bitcoin-rpc URL")
         yield sources.bitcoin
-
-
-def _purse(sources: "Sources", terms: "Terms") -> tuple["Bitcoind", str] | None:
-    """The devnet's own wallet; None off a devnet, where people pay from theirs."""
-    from chain.params import DEVNET_CHAIN_IDS
-    from hyperdust.bridging.errors import NotStanding
-    from hyperdust.devnet_bitcoin import WALLET
-
-    if terms.chain_id not in DEVNET_CHAIN_IDS:
-        return None
-    if sources.bitcoin is None:
-        raise NotStanding(
-            "the devnet's bitcoind is not found on this machine, so nothing can pay; name it with --bitcoin-rpc, "
-            "--bitcoin-user and --bitcoin-password (`bitcoin` in the devnet's ready file), or give --no-pay"
-        )
-    return sources.bitcoin, WALLET
 
 
 def _parse_outpoint(text: str) -> "Outpoint":

@@ -15,12 +15,15 @@ from bridge.peg_codec import encode_state
 from bridge.peg_state import Freeze, Reason, Sweep, SweepStatus, VaultCoin, VaultRecord
 from bridge.rules import MAIN_RULES, SATS_PER_BTC, WEI_PER_SAT
 from bridge.scripts import Binding, address_of, deposit_output
+from bridge.shortage import gift_address
 from bridge.taproot import check_signature, compute_sighashes, vsize_of
 from bridge.transactions import MAX_SATS, Input, Output, Transaction
 from hyperdust.bitcoind import Unreachable
 from hyperdust.bridging import addresses, deposit, errors, keeping, withdraw
 from hyperdust.bridging.access import BitcoinOptions, config_link, devnet_options, leave_link, open_bitcoin
+from hyperdust.bridging.auditing import show_audit
 from hyperdust.bridging.following import Sources, stand_deposit, stand_withdrawal
+from hyperdust.bridging.gift import Gift
 from hyperdust.bridging.reclaim import Coin, build_reclaim, send_reclaim
 from hyperdust.bridging.standing import audit
 from hyperdust.bridging.terms import Terms, load_params
@@ -505,9 +508,44 @@ def test_the_audit_says_what_is_covered():
     assert {"vault_sats", "unswept_sats", "supply_sats", "ok"} <= set(shown)
     assert (shown["vault_sats"], shown["uncredited_sats"], shown["supply_sats"]) == (499_600, 499_600, 0)
     assert not audit(make_terms(frozen="x"), seen_on_bitcoin=None, unswept_sats=0).ok
+    assert (shown["missing_sats"], shown["gift_address"][:6]) == (0, "bcrt1p")
     assert not audit(make_terms(), seen_on_bitcoin=False, unswept_sats=0).ok
     development = make_terms(make_genesis(CUSTODY, 10**18))
     assert audit(development, seen_on_bitcoin=None, unswept_sats=0).as_json()["supply_sats"] == 0
+
+
+def make_frozen(reason, missing):
+    state = replace(make_swept_state(), frozen=Freeze(reason, bytes(32), bytes(32), 9))
+    return replace(make_terms(state), missing_sats=missing)
+
+
+def test_the_audit_says_what_is_missing_and_where_anybody_may_pay_it():
+    short = make_frozen(Reason.REORGANISED, 1_234_567)
+    found = audit(short, seen_on_bitcoin=None, unswept_sats=0)
+    address = gift_address(short.state, short.rules, REGTEST)
+    assert (found.missing_sats, found.gift_address, found.ok) == (1_234_567, address, False)
+    assert "missing    0.01234567 BTC" in show_audit(found)
+    assert address in show_audit(found)
+    calm = audit(make_frozen(Reason.REORGANISED, 0), seen_on_bitcoin=None, unswept_sats=0)
+    assert "missing" not in show_audit(calm)
+    unknown = audit(make_frozen(Reason.OVERDRAWN, None), seen_on_bitcoin=None, unswept_sats=0)
+    assert "the signers' alarms say more" in show_audit(unknown)
+    stolen = audit(make_frozen(Reason.UNKNOWN_SPEND, None), seen_on_bitcoin=None, unswept_sats=0)
+    assert stolen.gift_address is None
+    assert "missing" not in show_audit(stolen)
+
+
+def test_a_gift_is_what_is_missing_unless_said():
+    short = make_frozen(Reason.REORGANISED, 70_000)
+    made = Gift.of(short, None)
+    assert (made.sats, made.missing_sats) == (70_000, 70_000)
+    assert f"bitcoin:{made.address}?amount=0.0007&label=Hyperdust" in made.show()
+    assert Gift.of(short, 5_000).sats == 5_000
+    ordinary = Gift.of(make_terms(), None)
+    assert (ordinary.sats, ordinary.link) == (0, f"bitcoin:{ordinary.address}")
+    assert "becomes surplus" in ordinary.show()
+    with pytest.raises(errors.NotStanding, match="do not pay"):
+        Gift.of(make_frozen(Reason.UNKNOWN_SPEND, None), 5_000)
 
 
 # --- the commands
@@ -556,6 +594,7 @@ class Asked:
         ["audit"],
         ["reclaim", "00" * 32 + ":0", "--to", PAID_TO],
         ["give-up", "0"],
+        ["gift"],
     ],
     ids=lambda one: one[0],
 )

@@ -17,6 +17,7 @@ from consensus.peg_terms import rules_of
 from hyperdust.node.anchors import compute_facts
 from hyperdust.node.bitcoin import BitcoinChain
 from hyperdust.node.contracts import view
+from hyperdust.node.owing import find_missing
 from hyperdust.node.peg import Peg
 from hyperdust.node.rpc import shapes
 from hyperdust.node.rpc.backend import Request
@@ -165,6 +166,7 @@ def _book(request: Request, state: PegState) -> Json:
         "owed_sats": state.owed_sats,
         "surplus_sats": state.surplus_sats,
         "covered": state.surplus_sats >= 0,
+        "missing_sats": _missing(request, state),
         "vault": None
         if vault is None
         else {
@@ -183,6 +185,13 @@ def _book(request: Request, state: PegState) -> Json:
             "group_key": shapes.data(custody.signers.group_key) if custody.signers.group_key else None,
         },
     }
+
+
+def _missing(request: Request, state: PegState) -> int | None:
+    peg = request.backend.peg
+    if peg is None or state.frozen is None:
+        return 0
+    return find_missing(state, peg.evidence.items, peg.bitcoin, peg.bitcoin.height, rules_of(peg.params))
 
 
 def _origin(bitcoin: BitcoinChain, origin: bytes) -> Json | None:
