@@ -16,12 +16,22 @@ import numpy as np
 from chain.hashing import H, keccak256
 from hyperdust.graph import read_graph
 from pouw.backends.native import NativeBackend
+from pouw.compiler.sampling import choose_segment
 from pouw.execution import Execution, encode_tensors
 from pouw.fraud import Difference, Facts, OwnTrace, Place, VerdictKind, build_proof
 from pouw.fraud_own import form_of
 from pouw.fraud_tensor import open_chunks
 from pouw.graph_encoding import compute_graph_id, encode_top_layer
-from pouw.hypergraph import Constant, Hypergraph, Operator, Subgraph, SubgraphOutput, Symbol, check_graph
+from pouw.hypergraph import (
+    Constant,
+    Hypergraph,
+    Operator,
+    OperatorOutput,
+    Subgraph,
+    SubgraphOutput,
+    Symbol,
+    check_graph,
+)
 from pouw.operators.elements import WITNESS_RULES
 from pouw.operators.rules import RULE_BY_NAME
 from pouw.operators.types import Tensor, TensorType
@@ -92,16 +102,19 @@ def enlarge(part: Subgraph, weights: Weights, layer: int) -> Subgraph:
     operators = []
     for operator in part.operators:
         tensors = tuple(weights.of(large(x.type)) if isinstance(x, Constant) else x for x in operator.tensors)
-        rule = operator.rule
-        if rule.name == "sample":  # a row of 32,000 scores is more than a leaf: the most likely token, by a witness
-            rule, tensors = RULE_BY_NAME["argmax"], tensors[:1]
-        attributes = () if rule.name == "argmax" else ATTRIBUTES.get(operator.attributes, operator.attributes)
-        operators.append(Operator(rule, operator.label, tensors, attributes))
+        if operator.rule.name == "sample":  # a row of 32,000 scores is more than a leaf: in two steps
+            temperature, top_k, top_p = operator.attributes
+            cut = (temperature, choose_segment(VOCABULARY, top_k), top_k)
+            operators.append(Operator(RULE_BY_NAME["candidates"], "head.candidates", tensors[:1], cut))
+            keys = OperatorOutput(len(operators) - 1)
+            operators.append(Operator(RULE_BY_NAME["draw"], "head.draw", (keys, *tensors[1:]), (top_k, top_p)))
+            continue
+        attributes = ATTRIBUTES.get(operator.attributes, operator.attributes)
+        operators.append(Operator(operator.rule, operator.label, tensors, attributes))
     inputs = tuple(History(renamed(x.name)) if isinstance(x, History) else renamed(x) for x in part.inputs)
-    if part.name == "head":
-        inputs = inputs[:1]
+    added = len(operators) - len(part.operators)  # behind the one that makes a head's only output
     outputs = tuple(
-        SubgraphOutput(replace(x.port, name=renamed(x.port.name), type=large(x.port.type)), x.operator)
+        SubgraphOutput(replace(x.port, name=renamed(x.port.name), type=large(x.port.type)), x.operator + added)
         for x in part.outputs
     )
     return Subgraph(renamed(part.name), inputs, outputs, tuple(operators))

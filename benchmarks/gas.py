@@ -215,6 +215,12 @@ def decoder_inputs(m: int, n: int, k: int) -> Iterator[tuple[str, tuple[Tensor, 
     yield "argmax", (wide,), ()
     softmax = np.linspace(2**15 - 1, 2**14, 1024).astype(np.int16)
     yield "sample", (wide >> 16, np.ones(1, np.int32), so_far, softmax), (65_536, n, 65_536)
+    for segment in sorted({1, min(n, 50), n}):  # all of a segment is sorted, half of it, or its best found
+        for count in sorted({1, (n % segment or segment) // 2 or 1, n % segment or segment}):
+            yield "candidates", (wide,), (65_536, segment, count)
+    keys = full(np.int64, m, n)
+    yield "draw", (keys, np.ones(1, np.int32), so_far, softmax), (n, 65_536)
+    yield "draw", (keys >> 30, np.ones(1, np.int32), so_far, softmax), (n, 65_536)
 
 
 def vision_inputs(m: int, n: int, k: int) -> Iterator[tuple[str, tuple[Tensor, ...], tuple[int, ...]]]:
