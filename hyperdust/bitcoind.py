@@ -108,6 +108,15 @@ class PrunedTooFar(NodeFault):
         super().__init__(f"bitcoind has pruned what we need ({detail}); raise its prune= or use an unpruned node")
 
 
+class NoTransactionIndex(NodeFault):
+    """The node cannot say what transaction has an id."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "bitcoind keeps no transaction index; start it with txindex=1, which takes all blocks: no prune="
+        )
+
+
 class NoBitcoind(NodeFault):
     """There is no bitcoind on this machine, and none could be got."""
 
@@ -225,6 +234,19 @@ class Bitcoind:
         if network != REGTEST and "knots" in subversion.lower():
             raise KnotsRefused(subversion)
         return info
+
+    def check_transaction_index(self) -> None:
+        """Check that any transaction of the chain can be asked for by its id.
+
+        Raises:
+            NoTransactionIndex: it cannot, as on every pruned node.
+            StillStarting: the index is being built.
+        """
+        index = self._fields("getindexinfo", params=("txindex",)).get("txindex")
+        if not isinstance(index, dict):
+            raise NoTransactionIndex
+        if not index.get("synced"):
+            raise StillStarting(f"its transaction index has come to block {index.get('best_block_height')}")
 
     def check_reaches(self, height: int) -> None:
         """Check that blocks from `height` on can be fetched.

@@ -334,7 +334,7 @@ def reclaim(
       hyperdust bridge reclaim 5f3b8d1c…e2:1 --to bc1q… --send --fee-rate 5
     """
     from hyperdust.bridging.addresses import show_sats
-    from hyperdust.bridging.keeping import find, read_secret
+    from hyperdust.bridging.keeping import find, list_kept, read_secret
     from hyperdust.bridging.reclaim import build_reclaim, find_coin, read_rate, send_reclaim
     from hyperdust.paths import bridge_dir
 
@@ -342,6 +342,8 @@ def reclaim(
     options = bitcoin_options(bitcoin_rpc, bitcoin_user, bitcoin_password, bitcoin_cookie)
     secret = None if secret_file is None else read_secret(secret_file)
     with _own_bitcoin(rpc, options) as bitcoin:
+        if len(networks := {kept.network for _, kept in list_kept(folder or bridge_dir())}) == 1:
+            bitcoin.check_network(networks.pop())  # first: another network has no such coin, and that would frighten
         coin = find_coin(bitcoin, place)
         kept = find(folder or bridge_dir(), script=coin.output.script)
         bitcoin.check_network(kept.network)

@@ -259,7 +259,10 @@ class Follower:
     def _greet(self) -> None:
         info = self._client.check_network(self._chain.params.name)
         if info.lowest_block:
-            log.warning("bitcoind is pruned", blocks_from=info.lowest_block, needed="headers only, until the peg asks")
+            log.warning(
+                "bitcoind is pruned: enough for headers; signers and --sync-from bitcoin need one with all blocks",
+                blocks_from=info.lowest_block,
+            )
         self._greeted = True
 
     def _catch_up(self) -> None:

@@ -30,12 +30,13 @@ class BitcoindSource:
         self._scanning = threading.Lock()
 
     def check_network(self, network: str) -> None:
-        """Check that it follows that network, and is no Knots off regtest.
+        """Check that it follows that network, is no Knots off regtest, and knows every transaction.
 
         Raises:
-            WrongNetwork, KnotsRefused: by name.
+            WrongNetwork, KnotsRefused, NoTransactionIndex: by name.
         """
         self._client.check_network(network)
+        self._client.check_transaction_index()
 
     def close(self) -> None:
         """Close pooled connections."""

@@ -306,7 +306,9 @@ class World:
 
 def run_bridge(world, *words, code=0):
     said, refused = io.StringIO(), io.StringIO()
-    given = ["bridge", *map(str, words), "--folder", str(world.folder / "mine"), "--rpc", world.rpc, "--json"]
+    given = ["bridge", *map(str, words), "--json"]
+    given += [] if words[0] == "reclaim" else ["--rpc", world.rpc]
+    given += [] if words[0] == "audit" else ["--folder", str(world.folder / "mine")]
     with redirect_stdout(said), redirect_stderr(refused):
         got = run(given)
     assert "Traceback" not in refused.getvalue(), refused.getvalue()

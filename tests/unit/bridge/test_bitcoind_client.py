@@ -12,6 +12,7 @@ from hyperdust.bitcoind import (
     Bitcoind,
     KnotsRefused,
     Login,
+    NoTransactionIndex,
     PrunedTooFar,
     RpcFault,
     StillStarting,
@@ -112,6 +113,16 @@ def test_a_pruned_node():
         Node(fault(-1, "Block not available (pruned data)")).client().raw_block(bytes(32))
     with pytest.raises(RpcFault):
         Node(fault(-5, "Block not found")).client().raw_block(bytes(32))
+
+
+def test_a_transaction_index_is_asked_for():
+    Node({"txindex": {"synced": True, "best_block_height": 7}}).client().check_transaction_index()
+    with pytest.raises(NoTransactionIndex, match="no prune="):
+        Node({}).client().check_transaction_index()
+    with pytest.raises(StillStarting, match="come to block 7"):
+        Node({"txindex": {"synced": False, "best_block_height": 7}}).client().check_transaction_index()
+    with pytest.raises(AnswerMalformed):
+        Node([]).client().check_transaction_index()
 
 
 def test_a_refusal_keeps_bitcoinds_words():
