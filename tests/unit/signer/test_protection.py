@@ -185,3 +185,48 @@ def test_a_full_disk_lets_no_signature_out(open_file, monkeypatch):
         put(file, version(vault(1), 2))
     monkeypatch.undo()
     assert file.vaults == ()
+
+
+def by(path, number, **given):
+    return replace(version(vault(1), number, **given), path=path)
+
+
+def test_a_script_version_stands_in_for_one_that_all_should_have_signed(open_file):
+    file = open_file()
+    put(file, by("key", 2))
+    for other in (by("script", 3, leader=OTHER), replace(by("script", 3), rate=2_001), by("key", 3)):
+        with pytest.raises(AnotherRound):
+            put(file, other)
+    put(file, by("script", 3))
+    with pytest.raises(AnotherRound):
+        put(open_file(), by("script", 4))
+
+
+def test_nobody_withholds_more_for_it(open_file):
+    """What stood in is looked at in the place of the other, after a restart too."""
+    put(open_file(), by("key", 2))
+    put(open_file(), by("script", 3))
+    with pytest.raises(RoundWithheld):
+        put(open_file(), by("script", 4, height=103))
+    file = open_file()
+    file.mark_seen(txid(3))
+    put(file, by("script", 4, height=103))
+
+
+def test_a_key_version_that_bitcoin_has_needs_nothing_in_its_place(open_file):
+    file = open_file()
+    put(file, by("key", 2))
+    file.mark_seen(txid(2))
+    with pytest.raises(AnotherRound):
+        put(file, by("script", 3))
+    put(file, by("script", 3, height=103))
+
+
+def test_files_of_before_there_was_a_key_path(open_file, path):
+    put(open_file(), version(vault(1), 2))
+    content = json.loads(path.read_text())
+    for one in content["versions"]:
+        del one["path"]
+    path.write_text(json.dumps(content))
+    (kept,) = open_file().versions(vault(1))
+    assert kept.path == "script"
