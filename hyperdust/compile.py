@@ -21,7 +21,7 @@ from pouw.backends.registry import BackendUnavailable, BackendWrong, load_backen
 from pouw.compiler.assemble import clean_name
 from pouw.compiler.export import export_module, import_torch
 from pouw.compiler.folder import Evaluation, ModelFolder, read_image, read_tokenizer, to_integers, write_model
-from pouw.compiler.hf import load_bert
+from pouw.compiler.hf import ENCODERS, load_bert
 from pouw.compiler.llama_families import FAMILIES
 from pouw.compiler.loading import FileMissing, read_bounded, read_header, read_settings
 from pouw.compiler.program import Array, Program, evaluate
@@ -91,14 +91,17 @@ def compile_source(options: Options, tick: Tick = lambda _what, _done, _of: None
         return _compile_scene(options, source)
     if source.is_dir():
         kind = str(read_settings(source / "config.json").get("model_type"))[:40]
-        if kind == "bert":
+        if kind in ENCODERS:
             return _compile_bert(options, source, tick)
         if kind == "vit":
             return _compile_vit(options, source, tick)
         if kind in DECODERS:
             return _compile_decoder(options, source)
-        known = ", ".join(("bert", "vit", *DECODERS))
-        raise SourceUnknown(f"{source}/config.json: model_type {kind!r} has no compiler yet; known: {known}")
+        known = ", ".join((*ENCODERS, "vit", *DECODERS))
+        raise SourceUnknown(
+            f"{source}/config.json: model_type {kind!r} is not read as data; known: {known}. Its PyTorch module may "
+            f"compile: MODEL.py:make, where make() returns (module, example inputs); docs/guides/bring_a_model.md"
+        )
     if ":" in options.source:
         return _compile_module(options, tick)
     raise SourceUnknown(

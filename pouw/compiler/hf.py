@@ -1,7 +1,10 @@
-"""Hugging Face folders of BERT encoders -> float program. Sizes are config.json's and must agree with the weights."""
+"""Hugging Face folders of encoders of BERT's kind -> float program. Sizes are config.json's; the weights must agree.
+
+Which tensors stand where differs by `model_type`: a row of ENCODERS. A sequence classifier's folder gives its logits.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +34,56 @@ BOUNDS: Final[Mapping[str, tuple[int, int]]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """How one `model_type` names what BERT has."""
+
+    prefix: str
+    layers: str = "encoder.layer"
+    parts: tuple[str, str, str] = ("attention.self.query", "attention.self.key", "attention.self.value")
+    out: str = "attention.output.dense"
+    out_norm: str = "attention.output.LayerNorm"
+    inner: str = "intermediate.dense"
+    outer: str = "output.dense"
+    outer_norm: str = "output.LayerNorm"
+    types: bool = True
+    after_padding: bool = False
+    """Whether positions begin behind the padding token's number, and one more."""
+    head: tuple[str, str, str] = ("bert.pooler.dense", "tanh", "classifier")
+    """Of a sequence classifier: a layer on the first row, its activation, the layer of the logits; whole names."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Keys of config.json -> BERT's."""
+
+
+ROBERTA: Final = Encoder("roberta.", after_padding=True, head=("classifier.dense", "tanh", "classifier.out_proj"))
+ENCODERS: Final[Mapping[str, Encoder]] = {
+    "bert": Encoder("bert."),
+    "roberta": ROBERTA,
+    "xlm-roberta": ROBERTA,
+    "camembert": ROBERTA,
+    "electra": Encoder("electra.", head=("classifier.dense", "gelu", "classifier.out_proj")),
+    "distilbert": Encoder(
+        "distilbert.",
+        layers="transformer.layer",
+        parts=("attention.q_lin", "attention.k_lin", "attention.v_lin"),
+        out="attention.out_lin",
+        out_norm="sa_layer_norm",
+        inner="ffn.lin1",
+        outer="ffn.lin2",
+        outer_norm="output_layer_norm",
+        types=False,
+        head=("pre_classifier", "relu", "classifier"),
+        renamed={
+            "dim": "hidden_size",
+            "n_layers": "num_hidden_layers",
+            "n_heads": "num_attention_heads",
+            "hidden_dim": "intermediate_size",
+            "activation": "hidden_act",
+        },
+    ),
+}
+
+
 class UnknownConfig(Malformed):
     """A value in config.json says something that the compiler has no exact counterpart for."""
 
@@ -48,15 +101,23 @@ class BertConfig:
     types: int
     activation: str
     epsilon: float
+    first_position: int = 0
 
 
 def read_config(settings: Mapping[str, Any]) -> BertConfig:
-    """Return the sizes of a BERT encoder.
+    """Return the sizes of an encoder.
 
     Raises:
         UnknownConfig: names the key, its value and what is known.
     """
-    sizes = read_sizes(settings, "bert", BOUNDS, {"type_vocab_size": 2, "max_position_embeddings": 512})
+    kind = settings.get("model_type")
+    if not isinstance(kind, str) or kind not in ENCODERS:
+        raise UnknownConfig("config.json: model_type", f"{str(kind)[:40]!r}, not one of {sorted(ENCODERS)}")
+    encoder = ENCODERS[kind]
+    settings = {encoder.renamed.get(name, name): value for name, value in settings.items()}
+    sizes = read_sizes(settings, kind, BOUNDS, {"type_vocab_size": 2, "max_position_embeddings": 512})
+    if settings.get("embedding_size", sizes["hidden_size"]) != sizes["hidden_size"]:
+        raise UnknownConfig("config.json: embedding_size", "is not hidden_size: a projection between them is not known")
     for key, wanted in (("position_embedding_type", "absolute"), ("is_decoder", False), ("add_cross_attention", False)):
         if settings.get(key, wanted) != wanted:
             raise UnknownConfig(f"config.json: {key}", f"{str(settings[key])[:40]!r}, not {wanted!r}")
@@ -70,7 +131,15 @@ def read_config(settings: Mapping[str, Any]) -> BertConfig:
         types=sizes["type_vocab_size"],
         activation=read_activation(settings),
         epsilon=read_epsilon(settings),
+        first_position=_padding(settings) + 1 if encoder.after_padding else 0,
     )
+
+
+def _padding(settings: Mapping[str, Any]) -> int:
+    padding = settings.get("pad_token_id", 1)
+    if type(padding) is not int or not 0 <= padding < 2**16:
+        raise UnknownConfig("config.json: pad_token_id", f"{str(padding)[:40]}, not a token")
+    return padding
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,15 +214,24 @@ def read_epsilon(settings: Mapping[str, Any]) -> float:
 
 
 def load_bert(folder: Path) -> Program:
-    """Return the program `ids -> embedding` of a BERT folder, pooled as 1_Pooling/config.json says (else the mean).
+    """Return the program of a folder: `ids -> logits` of a sequence classifier, else `ids -> embedding`.
+
+    An embedding is pooled as 1_Pooling/config.json says (else the mean).
 
     Raises:
         UnknownConfig, TensorMissing, and all that `loading.py` names.
     """
-    config = read_config(read_settings(folder / "config.json"))
+    settings = read_settings(folder / "config.json")
+    config = read_config(settings)
     entries = read_folder(folder)
-    prefix = "bert." if "bert.embeddings.word_embeddings.weight" in entries else ""
-    return build_bert(config, FloatWeights(entries, prefix), _pooling(folder))
+    encoder = ENCODERS[settings["model_type"]]
+    prefix = encoder.prefix if f"{encoder.prefix}embeddings.word_embeddings.weight" in entries else ""
+    named = settings.get("architectures")
+    classifies = isinstance(named, list) and len(named) == 1 and str(named[0]).endswith("ForSequenceClassification")
+    weights = FloatWeights(entries, prefix)
+    if not classifies:
+        return build_bert(config, weights, _pooling(folder), encoder)
+    return build_bert(config, weights, "classifier", encoder)
 
 
 def _pooling(folder: Path) -> str:
@@ -168,10 +246,10 @@ def _pooling(folder: Path) -> str:
     raise UnknownConfig("1_Pooling/config.json", f"{', '.join(modes)[:80] or 'no mode'}: only mean or cls are known")
 
 
-def build_bert(config: BertConfig, weights: FloatWeights, pooling: str) -> Program:
-    """Write the encoder as a program."""
+def build_bert(config: BertConfig, weights: FloatWeights, pooling: str, encoder: Encoder = ENCODERS["bert"]) -> Program:
+    """Write the encoder as a program. pooling: mean, first or classifier."""
     nodes: list[Node] = [Node("ids", "ids", block="embed")]
-    rows_max = min(config.positions, ROWS_MAX)
+    rows_max = min(config.positions - config.first_position, ROWS_MAX)
     width = config.width
 
     def add(kind: str, label: str, *sources: int, block: str, **rest: Any) -> int:
@@ -188,27 +266,40 @@ def build_bert(config: BertConfig, weights: FloatWeights, pooling: str) -> Progr
         return add("norm", label, source, block=block, arrays=arrays, numbers=numbers, origin=name)
 
     words = weights.read("embeddings.word_embeddings.weight", config.vocabulary, width)
-    places = weights.read("embeddings.position_embeddings.weight", config.positions, width)[:rows_max]
-    places = places + weights.read("embeddings.token_type_embeddings.weight", config.types, width)[0]
+    places = weights.read("embeddings.position_embeddings.weight", config.positions, width)
+    places = places[config.first_position : config.first_position + rows_max]
+    if encoder.types:
+        places = places + weights.read("embeddings.token_type_embeddings.weight", config.types, width)[0]
     x = add("embedding", "words", 0, block="embed", arrays={"table": words})
     x = add("positions", "positions", x, block="embed", arrays={"table": places})
     x = norm("norm", x, "embeddings.LayerNorm", "embed")
     for layer in range(config.layers):
-        block, name = f"layer.{layer}", f"encoder.layer.{layer}"
+        block, name = f"layer.{layer}", f"{encoder.layers}.{layer}"
         parts = [
-            linear(part, x, f"{name}.attention.self.{part}", width, width, block) for part in ("query", "key", "value")
+            linear(part, x, f"{name}.{place}", width, width, block)
+            for part, place in zip(("query", "key", "value"), encoder.parts, strict=True)
         ]
         size = width // config.heads
         numbers = {"heads": config.heads, "head_size": size, "scale": size**-0.5}
         mixed = add("attention", "attention", *parts, block=block, numbers=numbers, origin=name)
-        y = linear("out", mixed, f"{name}.attention.output.dense", width, width, block)
+        y = linear("out", mixed, f"{name}.{encoder.out}", width, width, block)
         y = add("add", "out.residual", x, y, block=block)
-        x = norm("out.norm", y, f"{name}.attention.output.LayerNorm", block)
-        y = linear("inner", x, f"{name}.intermediate.dense", config.inner, width, block)
+        x = norm("out.norm", y, f"{name}.{encoder.out_norm}", block)
+        y = linear("inner", x, f"{name}.{encoder.inner}", config.inner, width, block)
         y = add("activation", "inner.activation", y, block=block, function=config.activation, origin=name)
-        y = linear("outer", y, f"{name}.output.dense", width, config.inner, block)
+        y = linear("outer", y, f"{name}.{encoder.outer}", width, config.inner, block)
         y = add("add", "outer.residual", x, y, block=block)
-        x = norm("outer.norm", y, f"{name}.output.LayerNorm", block)
+        x = norm("outer.norm", y, f"{name}.{encoder.outer_norm}", block)
+    if pooling == "classifier":
+        weights = FloatWeights(weights.entries, "")
+        dense, function, last = encoder.head
+        y = add("first", "pool.first", x, block="pool")
+        y = linear("pool.dense", y, dense, width, width, "pool")
+        y = add("activation", "pool.activation", y, block="pool", function=function, origin=dense)
+        entry = weights.entries.get(f"{last}.weight")
+        labels = entry.shape[0] if entry is not None and entry.shape else 0
+        logits = linear("logits", y, last, labels, width, "pool")
+        return Program(tuple(nodes), {"logits": logits}, rows_max)
     pooled = add(pooling, f"pool.{pooling}", x, block="pool")
-    last = add("normalize", "normalize", pooled, block="pool")
-    return Program(tuple(nodes), {"embedding": last}, rows_max)
+    last_node = add("normalize", "normalize", pooled, block="pool")
+    return Program(tuple(nodes), {"embedding": last_node}, rows_max)
