@@ -1,7 +1,6 @@
 """The signer's loop: follow the vault, hand evidence in, lead a round when it is this signer's turn."""
 
 import logging
-import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -11,15 +10,13 @@ from typing import Final
 import structlog
 
 from bridge.deposits import Claim, Outpoint
-from bridge.params import NETWORKS, BitcoinParams
+from bridge.params import BitcoinParams
 from bridge.peg_errors import FeeTooLow, NothingToDo, WithdrawalInvalid
 from bridge.peg_state import PegState, SweepStatus
 from bridge.transactions import Transaction
 from chain.errors import HyperdustError, NotYet
 from consensus.evidence import encode_evidence_item
-from hyperdust.bitcoind import KnotsRefused, NoTransactionIndex, RpcFault, WrongNetwork
-from hyperdust.signer.bitcoin import BitcoindSource
-from hyperdust.signer.config import SignerConfig, load_network
+from hyperdust.bitcoind import RpcFault
 from hyperdust.signer.errors import (
     DataDiffers,
     DataUnknown,
@@ -32,7 +29,6 @@ from hyperdust.signer.errors import (
     TooFewSignatures,
 )
 from hyperdust.signer.evidence import build_evidence, scripts_of
-from hyperdust.signer.key import SigningKey
 from hyperdust.signer.lead import (
     Prepared,
     Reachable,
@@ -43,12 +39,11 @@ from hyperdust.signer.lead import (
     prepare_round,
 )
 from hyperdust.signer.mending import Mender
-from hyperdust.signer.node import RpcNode
 from hyperdust.signer.notices import custody_notices
-from hyperdust.signer.peers import Peers, serve
+from hyperdust.signer.peers import Peers
 from hyperdust.signer.proposal import Proposal
-from hyperdust.signer.protection import FIRST, Protection, Version, read_outpoint
-from hyperdust.signer.rebuild import Sources, outpoint_of
+from hyperdust.signer.protection import FIRST, Version, read_outpoint
+from hyperdust.signer.rebuild import outpoint_of
 from hyperdust.signer.repair import send_again
 from hyperdust.signer.session import Session, keys_of, vault_of
 from hyperdust.signer.watch import Found, Watch
@@ -57,46 +52,8 @@ log = structlog.get_logger()
 
 _AGAIN_S: Final = 20.0
 """Until evidence that is in no block yet is handed in again."""
-_START_S: Final = 60.0
-"""Node and bitcoind may be starting too."""
-_STOP_S: Final = 2.0
 _CALM: Final = ("evidence", "waiting")
 """What is said of the ordinary course."""
-
-
-def run_signer(config: SignerConfig, stop: threading.Event | None = None) -> None:
-    """Sign, lead and follow rounds until SIGINT, SIGTERM or `stop`.
-
-    Raises:
-        NodeFault: no peg in the genesis table, another Bitcoin network, the protection file is held or damaged.
-    """
-    ended = stop or threading.Event()
-    if threading.current_thread() is threading.main_thread():
-        for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, lambda *_: ended.set())
-    network = load_network(config.genesis)
-    node, bitcoin = RpcNode(config.rpc), BitcoindSource(config.bitcoin_rpc, config.login)
-    key = SigningKey(config.account)
-    chain = _wait_for_sources(node, bitcoin, network.bitcoin, ended)
-    if chain is None:
-        return
-    path = config.data_dir / f"signed-{chain.hex()[:16]}-{key.public.hex()[:16]}.json"
-    protection = Protection(path)
-    session = Session(key, chain, Sources(node, bitcoin, network.rules, config.limits), protection)
-    server = serve(session, config.listen)
-    peers = Peers(config.peers, chain)
-    signer = Signer(session, peers, NETWORKS[network.bitcoin])
-    log.info("signer", key=key.public.hex(), listen=config.listen, peers=list(config.peers), protection=str(path))
-    try:
-        signer.run(config.poll_s, ended)
-    finally:
-        ended.set()
-        server.stop(_STOP_S).wait()
-        peers.close()
-        session.close()
-        node.close()
-        bitcoin.close()
-        log.info("signer stopped")
 
 
 @dataclass(slots=True)
@@ -392,25 +349,4 @@ def _names_data(error: TooFewSignatures) -> bool:
     return any(rule.__name__ in str(error) for rule in (DataUnknown, DataDiffers))
 
 
-def _wait_for_sources(node: RpcNode, bitcoin: BitcoindSource, network: str, stop: threading.Event) -> bytes | None:
-    """The chain's genesis hash, once both answer; None: told to stop."""
-    deadline, said = time.monotonic() + _START_S, ""
-    while not stop.is_set():
-        try:
-            chain = node.load_chain()
-            bitcoin.check_network(network)
-        except (WrongNetwork, KnotsRefused, NoTransactionIndex):
-            raise  # waiting mends none of them
-        except HyperdustError as error:
-            if time.monotonic() > deadline:
-                raise
-            if str(error) != said:
-                said = str(error)
-                log.info("waiting", reason=said)
-            stop.wait(1.0)
-        else:
-            return chain
-    return None
-
-
-__all__ = ["Signer", "run_signer"]
+__all__ = ["Signer"]
