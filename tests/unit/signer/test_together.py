@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from btclib_ecc.ecc import musig2
 
+from bridge.params import REGTEST
 from bridge.scripts import Custody, SignerSet
 from bridge.taproot import Path
 from hyperdust.signer import musig
@@ -28,6 +29,7 @@ from hyperdust.signer.key import nonces_digest, proposal_digest
 from hyperdust.signer.lead import collect, prepare_bump, prepare_by_script, prepare_round
 from hyperdust.signer.musig import NONCE_S, aggregate_key, aggregate_nonces, is_shared
 from hyperdust.signer.protection import FIRST
+from hyperdust.signer.role import Signer
 from hyperdust.signer.spoilers import Spoilers
 from tests.unit.bridge.keys import group_key_of, make_custody, make_key, make_signers
 from tests.unit.signer.signer_world import World
@@ -498,3 +500,38 @@ def test_twenty_keys(tmp_path):
         assert len(signed.inputs[0].witness) == 1
     finally:
         world.close()
+
+
+class Others:
+    """What a signer's loop sees of the others."""
+
+    def __init__(self, world, leader, *peers):
+        self.world, self.leader, self.all = world, leader, peers
+        for peer in peers:
+            peer.deliver = lambda *given, session=peer.session: session.deliver(*given)
+
+    def greet(self):
+        return reach(self.world, self.leader, *self.all)
+
+
+def take_turn(world, signer):
+    """Blocks until it is this signer's turn and its round is in the mempool."""
+    for _ in range(12):
+        signer.step()
+        if world.bitcoin.pool:
+            return world.bitcoin.pool[-1]
+        world.bitcoin.mine(1)
+    raise AssertionError("no round within 12 blocks")
+
+
+@pytest.mark.parametrize("liar", [Peer, WrongNonce, Refusing, Away, WrongPart, Silent])
+def test_a_leader_goes_by_script_in_the_same_turn(world, liar):
+    world.pay_in()
+    leader, second, third = people(world)
+    third = liar(third.session)
+    signer = Signer(leader, Others(world, leader, second, third), REGTEST)
+    signed = take_turn(world, signer)
+    assert (len(signed.inputs[0].witness) == 1) == (liar is Peer)
+    assert second.asked.count("commit") == 1
+    blocked = leader.spoilers._strikes
+    assert list(blocked) == ([] if liar in {Peer, Refusing} else [third.session.key.public])
