@@ -106,7 +106,9 @@ def find_base(state: PegState, view: DataView) -> tuple[bytes, bytes]:
             found = before
             break
         made = view.bitcoin.load_transaction(txid)
-        if made is None or made.outputs[0].script not in scripts:
+        if made is None:
+            return found  # looked for again: bitcoind may still be reading
+        if made.outputs[0].script not in scripts:
             break  # the list begins with deposits
         passed.append(txid)
         try:

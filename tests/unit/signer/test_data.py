@@ -11,7 +11,7 @@ from bridge.scripts import deposit_output
 from bridge.transactions import Output
 from chain.blocks import Block, Body, encode_body
 from hyperdust.signer import data_watch
-from hyperdust.signer.data import find_base
+from hyperdust.signer.data import Known, find_base
 from hyperdust.signer.errors import DataDiffers, DataUnknown, ProposalMalformed
 from hyperdust.signer.proposal import MAX_PAYLOADS, PayloadPlace
 from hyperdust.signer.rebuild import Sources
@@ -278,6 +278,16 @@ def test_a_bump_names_the_same(world):
     bumped = world.bump(world.leader, prepared)
     assert (bumped.proposal.data_root, bumped.proposal.data) == (place.root, (place,))
     world.sign(bumped)
+
+
+def test_a_bitcoind_that_does_not_know_the_list_yet_is_asked_again(world):
+    first = world.post(world.payload(1, 4))
+    go_on(world)
+    view = replace(world.sources, known_data=Known()).data
+    load, world.bitcoin.load_transaction = world.bitcoin.load_transaction, lambda _: None
+    assert find_base(world.state, view) == (NO_DATA, NO_DATA)
+    world.bitcoin.load_transaction = load
+    assert find_base(world.state, view) == (first.root, world.state.vault.txid)
 
 
 def test_memory_is_bounded(world, monkeypatch):
