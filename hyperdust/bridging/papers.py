@@ -138,7 +138,7 @@ def load_announcement(path: Path) -> AnnouncementPaper:
         paper = AnnouncementPaper(int(raw["chain_id"]), announcement, _read_signatures(raw["signatures"]))
         if Announcement.decode(announcement.encode()) != announcement or not paper.digest:
             raise PaperDamaged(f"{path} names numbers or keys out of their bounds")
-    except (KeyError, TypeError, ValueError, OverflowError, Invalid) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, Invalid) as error:
         raise PaperDamaged(f"{path} is no announcement that can be read: {error!r}") from error
     return paper
 
@@ -153,7 +153,7 @@ def load_rescue(path: Path) -> RescuePaper:
     try:
         txid = bytes.fromhex(raw["txid"])[::-1]
         return RescuePaper(int(raw["chain_id"]), int(raw["rate"]), txid, _read_signatures(raw["signatures"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise PaperDamaged(f"{path} is no council's spend that can be read: {error!r}") from error
 
 

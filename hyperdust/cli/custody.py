@@ -320,7 +320,7 @@ def _account(rpc: str, keystore: Path | None, key: str | None, password_file: Pa
     """A keystore's account needs no node; a plain key is for devnets, and the node says whether this is one."""
     from hyperdust.rpc_client import RpcClient
 
-    if keystore is not None and key is None:
+    if key is None:
         return _account_on(0, keystore, None, password_file)
     with RpcClient(rpc) as client:
         return _account_on(client.quantity("eth_chainId"), keystore, key, password_file)
