@@ -10,6 +10,7 @@ from typing import Any
 from pouw.backends.reference import SLICE
 from pouw.operators.activation import TABLE_SIZE
 from pouw.operators.arithmetic import INT16_MAX, INT32_MAX
+from pouw.operators.embedding import check_positions
 from pouw.operators.linear import QUANTIZE_BITS
 from pouw.operators.norm import L2_INPUT_MAX, NORM_INPUT_MAX, scaled_root
 from pouw.operators.sampling import INDEX_BITS, LAST_INDEX, TEMPERATURE_BITS
@@ -50,6 +51,7 @@ def embedding(ids: T, table: T) -> T:
 
 def add_positions(x: T, table: T) -> T:
     """See `pouw.operators.embedding.add_positions`."""
+    check_positions(x.shape[0], table.shape[0])
     return x.to(torch.int32) + table[: x.shape[0]].to(torch.int32)
 
 

@@ -73,8 +73,7 @@ def rope(x: Int16, so_far: Int32, table: Int16, heads: int, head_size: int, offs
         TensorOutOfRange: more positions than the table has, or fewer rows so far than rows in work.
     """
     m, n = x.shape[0], so_far.shape[0]
-    if not m <= n <= table.shape[0]:
-        raise TensorOutOfRange("rows so far", n, f"{m} .. {table.shape[0]}")
+    check_turns(m, n, table.shape[0])
     half = head_size // 2
     angles = table[n - m : n].astype(np.int64)[:, None, :]  # (m, 1, head_size)
     cosines, sines = angles[..., :half], angles[..., half:]
@@ -82,6 +81,16 @@ def rope(x: Int16, so_far: Int32, table: Int16, heads: int, head_size: int, offs
     first, second = pairs[..., :half], pairs[..., half:]  # (m, heads, half)
     turned = np.concatenate([first * cosines - second * sines, second * cosines + first * sines], axis=2)
     return clamp16(round_shift(turned, ROTATION_BITS)).reshape(m, heads * head_size)
+
+
+def check_turns(m: int, n: int, positions: int) -> None:
+    """Refuse m rows in work among n so far with so many positions.
+
+    Raises:
+        TensorOutOfRange: more positions than the table has, or fewer rows so far than rows in work.
+    """
+    if not m <= n <= positions:
+        raise TensorOutOfRange("rows so far", n, f"{m} .. {positions}")
 
 
 def transpose_columns(x: Int16, offset: int, count: int) -> Int16:

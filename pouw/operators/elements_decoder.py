@@ -38,6 +38,7 @@ def _rms_norm(shapes: Shapes, attributes: Attributes, index: int, read: Read) ->
 def _rope(shapes: Shapes, attributes: Attributes, index: int, read: Read) -> int:
     heads, head_size, offset = attributes
     m, width = shapes[0]
+    decoder.check_turns(m, shapes[1][0], shapes[2][0])
     row, column = divmod(index, heads * head_size)
     half = head_size // 2
     second, pair = divmod(column % head_size, half)

@@ -20,7 +20,8 @@ def _embedding(shapes: Shapes, _: Attributes, index: int, read: Read) -> int:
     return value_at(read(1, Window(int(token[0]) * n + column)), 0)
 
 
-def _add_positions(_: Shapes, __: Attributes, index: int, read: Read) -> int:
+def _add_positions(shapes: Shapes, _: Attributes, index: int, read: Read) -> int:
+    embedding.check_positions(shapes[0][0], shapes[1][0])
     x, table = read(0, Window(index)), read(1, Window(index))
     return value_at(embedding.add_positions(x[None], table[None]), 0, 0)
 
