@@ -5,6 +5,7 @@
 BIN := .venv/bin
 ARGS ?=
 ONLY ?=
+WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder # two files at a time, in the order given; none: WORKERS=
 heading = @printf '\n\033[1m==> %s\033[0m\n' "$(1)"
 
 help: ## this list
@@ -39,13 +40,13 @@ lint-rust: setup-test ## format and lint of the Rust core
 	$(call heading,cargo clippy)
 	cargo clippy --release --locked --quiet --manifest-path core/Cargo.toml -- -D warnings
 
-unit: setup-test ## tests that start nothing
+unit: setup-test ## tests that start nothing; two files at a time
 	$(call heading,pytest: unit + properties + vectors)
-	$(BIN)/pytest -q tests/test_packaging.py tests/unit tests/properties tests/vectors $(ARGS)
+	$(BIN)/pytest -q tests/properties tests/vectors tests/unit tests/test_packaging.py $(WORKERS) $(ARGS)
 
-functional: setup-test ## tests that start real processes; files side by side, the longest first
+functional: setup-test ## tests that start real processes; two files at a time, the longest first
 	$(call heading,pytest: functional (real processes))
-	$(BIN)/pytest -q tests/functional -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest -q tests/functional $(WORKERS) $(ARGS)
 
 soak: setup-test ## the peg over 1,000 seeds, a hundred jobs beside a liar, sixty kills, 2,000 blocks from Bitcoin (minutes)
 	HYPERDUST_TEST_PEG_SEEDS=1000 $(BIN)/pytest -q tests/properties/test_peg.py $(ARGS)
