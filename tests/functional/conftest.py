@@ -35,7 +35,8 @@ _POLL_S: Final = 0.05
 _LONGEST: Final = (
     "bridge_user", "bad_days", "signers_round", "liars_devnet", "gateway_openai", "custody_rotation", "agents_devnet",
     "hundred_jobs", "devnet_lifecycle", "bad_days_reorg", "dispute_lie", "finality_devnet", "miner_killed",
-    "bridge_credit", "signers_devnet", "bitcoin_origin", "bitcoin_rebuild", "miner_fault", "graphs_jobs", "loop_closes", "graph_registered",
+    "bridge_credit", "signers_devnet", "bitcoin_origin", "bitcoin_rebuild", "miner_fault", "graphs_jobs", "loop_closes",
+    "graph_registered",
 )  # fmt: skip
 """Files by their time, a minute and more: workers that take the longest first end together."""
 
