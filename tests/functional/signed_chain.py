@@ -4,6 +4,8 @@ No miner and no votes: a test says what is final. Bitcoin is a real bitcoind who
 """
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -90,6 +92,13 @@ class Chain:
         self.story.send(RICH, to, value=1)
         self.advance()
         assert self.client.quantity("eth_getBalance", "0x" + "77" * 20, "latest") == before + 1
+
+    def ask(self, *words, code=0):
+        """A command of `hyperdust bridge`."""
+        command = [sys.executable, "-m", "hyperdust.cli", "bridge", *words, "--rpc", self.url, "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        return json.loads(done.stdout)
 
     def credited(self, address):
         wei = self.client.quantity("eth_getBalance", "0x" + address.hex(), "latest")
@@ -205,6 +214,18 @@ class Chain:
                     return other
                 time.sleep(POLL_S)
         raise AssertionError("no other version within 12 blocks")
+
+    def settle(self, what, done):
+        """Bitcoin blocks, one after another, until it is so."""
+        for _ in range(60):
+            self.mine(1)
+            end = time.monotonic() + 0.5
+            while time.monotonic() < end:
+                self.advance()
+                if done():
+                    return
+                time.sleep(POLL_S)
+        raise AssertionError(f"no {what} within 60 blocks")
 
     def reorganise(self, depth, transactions=()):
         """Replace the last blocks by one more, all empty, or the first with these; what was in them is in the pool."""
