@@ -145,12 +145,12 @@ class Rebuild:
 
     def _follow(self, found: FoundAnchor) -> bool:
         """Take what an anchor names and compare what it commits to; False: the vault left its signers."""
-        view = self._store.latest
-        custodies = load_peg(view.state_at(view.head.hash).read_many).custodies
-        if found.vault_script not in [vault_output(one, rules_of(self._params)).script for one in custodies]:
-            log.warning("the vault's list leaves its signers", at=str(found.place), height=self._height)
-            return False
         height, root = found.anchor.height, found.anchor.data_root
+        if not self._is_of_signers(found):
+            self._take_loose(height)  # blocks below this anchor may have announced them
+            if not self._is_of_signers(found):
+                log.warning("the vault's list leaves its signers", at=str(found.place), height=self._height)
+                return False
         if root != NO_DATA:
             self._take_chain(root, found)
         if self._height < height:
@@ -160,6 +160,12 @@ class Rebuild:
             raise DataMissing(self._height + 1, reason)
         self._compare(found)
         return True
+
+    def _is_of_signers(self, found: FoundAnchor) -> bool:
+        """Whether the chain so far names those whom the anchor's transaction gives the vault to."""
+        view = self._store.latest
+        custodies = load_peg(view.state_at(view.head.hash).read_many).custodies
+        return found.vault_script in [vault_output(one, rules_of(self._params)).script for one in custodies]
 
     def _compare(self, found: FoundAnchor) -> None:
         view, height = self._store.latest, found.anchor.height
