@@ -139,15 +139,16 @@ def pool(bitcoin):
     return [bytes.fromhex(txid)[::-1] for txid in bitcoin.client.call("getrawmempool")]
 
 
+def find_round(bitcoin, *known):
+    """The vault transaction in the mempool that is none of `known`; None: there is none."""
+    new = [txid for txid in pool(bitcoin) if txid not in known]
+    made = [Transaction.decode(bitcoin.client.raw_transaction(txid)) for txid in new]
+    return next((one for one in made if 0x80000000 <= one.inputs[0].sequence < 0xF0000000), None)  # says a charge
+
+
 def round_in_pool(bitcoin, *known):
-    """The vault transaction in the mempool that is none of `known`."""
-
-    def look():
-        new = [txid for txid in pool(bitcoin) if txid not in known]
-        made = [Transaction.decode(bitcoin.client.raw_transaction(txid)) for txid in new]
-        return next((one for one in made if 0x80000000 <= one.inputs[0].sequence < 0xF0000000), None)  # says a charge
-
-    return poll(look)
+    """The same, once it is there."""
+    return poll(lambda: find_round(bitcoin, *known))
 
 
 def pay_in(node, bitcoin, sats=1_000_000, *, address=b"\x11" * 20, max_fee=10_000, announced=True):
@@ -274,7 +275,7 @@ def test_a_signer_that_spoils_the_common_signature_holds_nobody_up(node, bitcoin
         for count in range(2):
             pay_in(node, bitcoin, address=bytes([count]) * 20)
             bitcoin.mine(2)
-            made = round_in_pool(bitcoin)
+            made = wait_stuck(bitcoin, lambda: find_round(bitcoin))  # the spoiler never leads when it is its turn
             assert path_of(made) is Path.SCRIPT
             confirm(node, bitcoin, made)
         said = [line for index in (0, 1) for line in signers.log(index).splitlines() if "wrong part" in line]
