@@ -5,6 +5,7 @@ HYPERDUST_TEST_WS is its WebSocket, else the same address. HYPERDUST_TEST_RPC=an
 that anvil does not share is the node's.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -213,14 +214,16 @@ def tools() -> Tools:
     if npm is None or node is None:
         pytest.skip("wallet tests need Node.js 20 or newer with npm (CI has them): https://nodejs.org")
     stamp = _HERE / "node_modules" / ".installed"
-    wanted = hashlib.sha256((_HERE / "package-lock.json").read_bytes()).hexdigest()
-    if not stamp.exists() or stamp.read_text() != wanted:
-        run = subprocess.run(
-            [npm, "ci"], cwd=_HERE, capture_output=True, text=True, timeout=_INSTALL_LIMIT_S, check=False
-        )
-        if run.returncode != 0:
-            pytest.fail(f"npm ci in tests/functional failed:\n{run.stdout}{run.stderr}", pytrace=False)
-        stamp.write_text(wanted)
+    with (_HERE / "package-lock.json").open("rb") as lock_file:
+        fcntl.flock(lock_file, fcntl.LOCK_EX)  # another worker may be at it
+        wanted = hashlib.sha256(lock_file.read()).hexdigest()
+        if not stamp.exists() or stamp.read_text() != wanted:
+            run = subprocess.run(
+                [npm, "ci"], cwd=_HERE, capture_output=True, text=True, timeout=_INSTALL_LIMIT_S, check=False
+            )
+            if run.returncode != 0:
+                pytest.fail(f"npm ci in tests/functional failed:\n{run.stdout}{run.stderr}", pytrace=False)
+            stamp.write_text(wanted)
     return Tools(Path(node), _HERE / "tools" / "solc")
 
 
