@@ -1,5 +1,6 @@
 """Gifts: coins that anybody paid to a vault's script, found on this signer's bitcoind, to be taken into the vault."""
 
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from bridge.peg_errors import NotMadeGood
@@ -13,16 +14,18 @@ _MANY: Final = 16
 """So many gifts are taken in although they are too little together: one round has no room for all of a crowd's."""
 
 
-def find_gifts(state: PegState, sources: Sources) -> tuple[Gift, ...]:
+def find_gifts(state: PegState, sources: Sources, keys: AbstractSet[bytes] | None = None) -> tuple[Gift, ...]:
     """Unspent coins with the vault's script of any epoch, without the vault itself, confirmed deeply.
 
-    The largest that one round's evidence carries. None without a vault: a first round sweeps deposits alone.
+    The largest that one round's evidence carries. None without a vault: a first round sweeps deposits alone. With
+    `keys`: of epochs whose signers are among them, so that nobody's coin for those who are gone holds up a round.
     """
     vault = outpoint_of(state.vault)
     if vault is None:
         return ()
     rules, limits = sources.rules, sources.limits
-    epochs = {vault_output(one, rules).script: one.epoch for one in state.custodies}
+    able = [one for one in state.custodies if keys is None or len(keys & {*one.signers.keys}) >= one.signers.threshold]
+    epochs = {vault_output(one, rules).script: one.epoch for one in able}
     found = [
         Gift(outpoint, coin.output.sats, epochs[coin.output.script])
         for outpoint, coin in sources.bitcoin.find_coins(tuple(epochs))

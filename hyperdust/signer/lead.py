@@ -104,7 +104,7 @@ def prepare_round(
     )
     owes = state.surplus_sats < 0
     deposits = () if owes else find_deposits(state, {*reachable, session.key.public}, sources)
-    gifts = find_gifts(state, sources)
+    gifts = find_gifts(state, sources, {*reachable, session.key.public})
     shared: frozenset[int] = frozenset()
     if path is not Path.SCRIPT:
         far = Presence(b"", height, place.number, payable.number)

@@ -6,8 +6,9 @@ import pytest
 
 from bridge.custody import announce_custody
 from bridge.peg_errors import NothingToDo
-from bridge.scripts import Custody, SignerSet
+from bridge.scripts import Custody, SignerSet, vault_output
 from bridge.taproot import Path
+from bridge.transactions import Output
 from hyperdust.signer.key import SigningKey
 from hyperdust.signer.notices import custody_notices
 from hyperdust.signer.session import keys_of
@@ -84,6 +85,21 @@ def test_a_still_vault_is_refreshed_by_two_signers(world):
     world.bitcoin.mine(RULES.emergency_blocks // 2)
     world.apply(world.complete(leader, other, world.propose(leader)))
     assert not world.state.is_refresh_due(world.chain.height, RULES)
+
+
+def test_a_coin_for_those_who_are_not_there_holds_up_no_round(world):
+    """Anybody can pay to the script of whom the council named, or of signers who are gone."""
+    leader, other = world.open_vault()
+    world.bitcoin.mine(RULES.emergency_blocks + 1)
+    following = Custody(1, make_signers(310, 3, 2), world.custody.council)
+    world.change(lambda state: announce_custody(state, following, world.chain.height, RULES, by_council=True))
+    world.bitcoin.pool.append(world.chain.pay(Output(50_000, vault_output(following, RULES).script)))
+    world.bitcoin.mine(1)
+    world.bitcoin.pool.append(world.chain.pay(Output(60_000, vault_output(world.custody, RULES).script)))
+    world.bitcoin.mine(3)
+    prepared = world.propose(leader)
+    assert [one.sats for one in prepared.draft.round.gifts] == [60_000]
+    assert world.complete(leader, other, prepared)
 
 
 def test_the_council_names_others(world):
