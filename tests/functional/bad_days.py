@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
+import httpx
 import pytest
 
 from bridge.deposits import Evidence, Outpoint
@@ -302,6 +303,8 @@ def test_bitcoind_away_for_long_stops_no_block_and_is_named_and_all_catches_up(w
     assert "no bitcoind answers" in world.peg["bitcoin"]["reason"]
     assert world.metric('hyperdust_bitcoin_follower{state="unreachable"}') == 1
     assert "bitcoin not followed; blocks go on with the last origin" in world.log("node")
+    ready = httpx.get(f"{world.rpc}/ready", trust_env=False)
+    assert (ready.status_code, ready.json()["bitcoin"]["state"]) == (200, "unreachable")
     origin = world.peg["origin"]["hash"]
     number = world.withdraw(script, 120_000, 20_000)
     status = world.bridge("status", number, code=1)

@@ -216,8 +216,12 @@ def test_in_and_out(node, bitcoin, signers):
     node.held_finalized = len(node.states) - 1
     address, script = script_of(bitcoin)
     node.withdraw(script, 50_000)
-    node.burn(5_000)
+    bitcoin.mine(1)
+    time.sleep(1)
+    assert not pool(bitcoin), "an anchor costs more than the surplus has, so it waits"
+    surplus = node.burn(5_000).surplus_sats
     second = round_in_pool(bitcoin)
+    assert first.outputs[0].sats - second.outputs[0].sats <= surplus
     assert len(second.outputs) == 2, "the withdrawal is under no finalized block yet: an anchor alone"
     assert second.outputs[1].sats == 0
     state = confirm(node, bitcoin, second)

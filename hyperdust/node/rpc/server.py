@@ -201,6 +201,8 @@ class RpcServer:
         still = self._backend.foreign is not None  # an imported chain never gets another block
         ready = still or age_s <= max(_READY_AGE_S, 10 * self._backend.params.spacing_s)
         report = {"ready": ready, "head": head.number, "hash": "0x" + head.hash.hex(), "age_s": age_s}
+        if (bitcoin := self._backend.bitcoin) is not None:  # what it is makes no difference: blocks go on without it
+            report["bitcoin"] = {"state": bitcoin.state.value, "reason": bitcoin.reason or None}
         return JSONResponse(report, 200 if ready else 503)
 
     async def _websocket(self, websocket: WebSocket) -> None:
