@@ -5,11 +5,15 @@ once they are back, and if they cannot come back, once anybody has paid what is 
 """
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from bridge.anchors import find_anchor
+from bridge.params import REGTEST
+from bridge.shortage import gift_address
+from hyperdust.bitcoind import parse_hash
 from hyperdust.signer.proposal import inputs_of
 from tests.functional.signed_chain import Chain, open_chain
 from tests.functional.signers_round import Signers
@@ -182,18 +186,15 @@ def wait_alarm(chain, signers, *words):
     return int(missing), address
 
 
-def make_good(chain, signers, *words):
+def make_good(chain, signers, words, give):
     """Pay what signers say is missing, in two parts, to where they say: a round takes both in, and nothing else."""
     missing, address = wait_alarm(chain, signers, *words)
     vault = chain.peg.vault
-    shown = chain.ask("audit", code=1)
-    assert (shown["missing_sats"], shown["gift_address"], shown["ok"]) == (missing, address, False)
     part = chain.pay(address, missing // 2)
     chain.mine(2)
-    line = chain.until("word of the part", lambda _: "sats lie there" in signers.log(0))
-    assert line
+    chain.until("word of the part", lambda _: "sats lie there" in signers.log(0))
     assert not chain.rounds(), "too little: it waits"
-    rest = chain.pay(address, missing - missing // 2)
+    rest = give(address, missing, missing - missing // 2)
     chain.mine(2)
     made = chain.wait_round()
     assert set(inputs_of(made)[1:]) == {part, rest}
@@ -208,14 +209,20 @@ def make_good(chain, signers, *words):
     chain.check_books()
 
 
+def give_by_command(chain, address, missing, sats):
+    shown = chain.ask("audit", code=1)
+    assert (shown["missing_sats"], shown["gift_address"], shown["ok"]) == (missing, address, False)
+    given = chain.ask("gift", "--btc", f"{sats / 10**8:.8f}")
+    assert (given["address"], given["missing_sats"]) == (address, missing)
+    return chain.find_paid(parse_hash(given["txid"]), address)
+
+
 def check_lives(chain):
     """Coins go in and out again; a gift in ordinary times is taken in, and is surplus."""
-    gift = chain.ask("gift", "--no-pay", "--btc", "0.001")
-    assert (gift["missing_sats"], gift["sats"]) == (0, 100_000)
     surplus = chain.peg.surplus_sats
     number, address = chain.withdraw(PAYOUT)
     to, _ = chain.pay_in()
-    chain.pay(gift["address"], gift["sats"])
+    chain.pay(gift_address(chain.peg, chain.story.rules, REGTEST), 100_000)
     chain.settle("payout and credit", lambda: chain.withdrawal(number) == "paid" and chain.credited(to))
     chain.settle("the gift", lambda: chain.peg.surplus_sats > surplus + 80_000)
     assert chain.received(address) == (PAYOUT, 1)
@@ -235,7 +242,7 @@ def test_a_credited_deposit_that_is_spent_twice_is_made_good_by_anybody(chain, s
     assert chain.frozen == "reorganised"
     assert chain.credited(to) == worth
     chain.goes_on()
-    make_good(chain, signers, "reorganised", "cannot come back")
+    make_good(chain, signers, ("reorganised", "cannot come back"), partial(give_by_command, chain))
     assert (chain.credited(first), chain.credited(to)) == (first_worth, worth)
     assert coin in chain.peg.undone, "were it mined after all, it would credit nothing"
     check_lives(chain)
@@ -247,5 +254,4 @@ def test_a_vault_that_its_signers_overdrew_is_made_good_by_anybody(chain, signer
     chain.bury()
     chain.until("the freeze", lambda peg: peg.frozen is not None)
     assert chain.frozen == "overdrawn"
-    make_good(chain, signers, "overdrawn")
-    check_lives(chain)
+    make_good(chain, signers, ("overdrawn",), lambda address, _, sats: chain.pay(address, sats))

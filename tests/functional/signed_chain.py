@@ -4,6 +4,7 @@ No miner and no votes: a test says what is final. Bitcoin is a real bitcoind who
 """
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from consensus.finality import Checkpoint, Finality
 from consensus.peg import load_peg
 from hyperdust.bitcoind import RpcFault, parse_hash
 from hyperdust.contracts_abi import encode_call
+from hyperdust.devnet_bitcoin import WALLET
 from hyperdust.node.app import open_node
 from hyperdust.node.config import NodeConfig
 from hyperdust.node.rpc.server import serve_rpc
@@ -54,7 +56,7 @@ class Chain:
         self.client = RpcClient(self.url)
         self.supplies = []
         self.users = 0
-        self.wallet = bitcoin.client.wallet("users")
+        self.wallet = bitcoin.client.wallet(WALLET)
 
     # --- the L2
 
@@ -95,8 +97,13 @@ class Chain:
 
     def ask(self, *words, code=0):
         """A command of `hyperdust bridge`."""
-        command = [sys.executable, "-m", "hyperdust.cli", "bridge", *words, "--rpc", self.url, "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        node = self.bitcoin.node
+        command = [
+            sys.executable, "-m", "hyperdust.cli", "bridge", *words, "--rpc", self.url, "--json",
+            "--bitcoin-rpc", node.url, "--bitcoin-user", node.login.user,
+        ]  # fmt: skip
+        environment = os.environ | {"HYPERDUST_BITCOIN_PASSWORD": node.login.password}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stderr
         return json.loads(done.stdout)
 
@@ -153,7 +160,9 @@ class Chain:
         return to, self.pay(answer["bitcoinAddress"], sats)
 
     def pay(self, address, sats):
-        txid = self.wallet.send_to_address(address, sats)
+        return self.find_paid(self.wallet.send_to_address(address, sats), address)
+
+    def find_paid(self, txid, address):
         made = self.wallet.call("gettransaction", txid[::-1].hex())
         (index,) = {one["vout"] for one in made["details"] if one.get("address") == address}
         return Outpoint(txid, index)
@@ -262,7 +271,7 @@ def _serve(node, started):
 @contextmanager
 def open_chain(bitcoin, folder, root):
     """The chain of a test, and its doors."""
-    with bitcoin.client.wallet("users") as users:
+    with bitcoin.client.wallet(WALLET) as users:
         for _ in range(12):  # coins that no reorganisation makes immature
             bitcoin.wallet.send_to_address(users.new_address(), 500_000_000)
     bitcoin.mine(20)
