@@ -10,9 +10,30 @@ import numpy as np
 from pouw.compiler.aten_attention import attend, attention, masked, masked_fill, softmax, where
 from pouw.compiler.aten_functions import FUNCTIONS, activation
 from pouw.compiler.aten_images import image_handlers
+from pouw.compiler.aten_rotary import (
+    by_position,
+    halves,
+    mean_square,
+    negate,
+    own_rms_norm,
+    rms,
+    rms_norm,
+    root_inverse,
+    turn,
+)
 from pouw.compiler.aten_views import concatenate, permute, reshape, same, select, split, take_slice, transpose, unbind
 from pouw.compiler.program import Float
-from pouw.compiler.translation import Ids, Matrix, RowTable, Scores, Translation, float32
+from pouw.compiler.translation import (
+    ByPosition,
+    Halved,
+    Ids,
+    Matrix,
+    MeanSquare,
+    RowTable,
+    Scores,
+    Translation,
+    float32,
+)
 
 
 def linear(work: Translation, node: Any, x: Any, weight: Any, bias: Any = None) -> Matrix:
@@ -89,6 +110,8 @@ def affine(work: Translation, node: Any, x: Matrix, factor: Float, offset: Float
     except ValueError:
         raise work.refuse("add or mul", "a constant that is neither one number nor one for each column") from None
     below, single = work.nodes[source], work.single[source]
+    if below.kind == "rms" and not offset.any():
+        return rms(work, node, below.sources[0], below.arrays["gamma"] * factor, below.numbers["epsilon"])
     if below.kind == "linear":
         arrays = {
             "weight": below.arrays["weight"] * factor[:, None],
@@ -110,6 +133,10 @@ def _number(work: Translation, value: Any) -> Float:
 
 def add(work: Translation, node: Any, x: Any, y: Any, alpha: float = 1) -> Any:  # noqa: C901, PLR0912  # one case a line
     """Return x + alpha * y: two matrices, positions, or a constant."""
+    if isinstance(x, ByPosition) and isinstance(y, ByPosition) and alpha == 1:
+        return turn(work, node, x, y)
+    if isinstance(x, MeanSquare) and work.is_constant(y) and not x.inverse:
+        return replace(x, epsilon=x.epsilon + float(_number(work, y).reshape(-1)[0]) * alpha)
     if not isinstance(x, Matrix):
         if isinstance(x, Scores):
             return masked(work, x, y, alpha)
@@ -170,8 +197,12 @@ def subtract(work: Translation, node: Any, x: Any, y: Any, alpha: float = 1) -> 
 
 def multiply(work: Translation, node: Any, x: Any, y: Any) -> Any:
     """Return x * y: a gate of two matrices, or a constant."""
-    if not isinstance(x, (Matrix, Scores)):
+    if not isinstance(x, (Matrix, Scores, Halved)):
         x, y = y, x
+    if isinstance(y, MeanSquare):
+        return rms_norm(work, node, x, y)
+    if isinstance(x, (Matrix, Halved)) and isinstance(y, RowTable):
+        return by_position(x, y)
     if isinstance(x, Matrix) and isinstance(y, Matrix):
         left, right = work.whole(x, "mul"), work.whole(y, "mul")
         if _shape_of(work, left) != _shape_of(work, right):
@@ -190,6 +221,9 @@ def multiply(work: Translation, node: Any, x: Any, y: Any) -> Any:
 
 def negative(work: Translation, node: Any, x: Any) -> Any:
     """Return -x."""
+    part = negate(work, x) if isinstance(x, Matrix) else None
+    if part is not None:
+        return part
     return multiply(work, node, x, -1.0)
 
 
@@ -240,14 +274,22 @@ def addmm(work: Translation, node: Any, bias: Any, x: Any, weight: Any, *, beta:
     return linear(work, node, x, weight.t() * alpha, bias * beta)
 
 
-def mean(work: Translation, node: Any, x: Any, dim: Any = None, *_: Any, **__: Any) -> Matrix:
+def mean(work: Translation, node: Any, x: Any, dim: Any = None, *_: Any, **__: Any) -> Any:
     """The mean over rows."""
     axes = [] if dim is None else [dim] if isinstance(dim, int) else list(dim)
+    squares = mean_square(work, x, axes)
+    if squares is not None:
+        return squares
     if not isinstance(x, Matrix) or x.rows is None or [axis % (x.columns.ndim + 1) for axis in axes] != [x.rows]:
         raise work.refuse("mean", "only the mean over rows is known")
     source = work.whole(x, "mean")
     made = work.add("mean", work.widths[source], source, single=True)
     return work.like(made, node.meta["val"].shape, single=True)
+
+
+def joined(work: Translation, node: Any, parts: Any, dim: int = 0) -> Any:
+    """Halves exchanged, or constant rows before a matrix."""
+    return halves(work, parts, dim) or concatenate(work, node, parts, dim)
 
 
 def dropout(work: Translation, _node: Any, x: Any, _p: float, train: bool) -> Any:  # noqa: FBT001  # as ATen passes it
@@ -269,6 +311,8 @@ HANDLERS: Mapping[str, Callable[..., Any]] = {
     **{name: activation(name) for name in FUNCTIONS},
     **{f"{name}_": activation(name) for name in FUNCTIONS},
     "neg": negative,
+    "rsqrt": root_inverse,
+    "rms_norm": own_rms_norm,
     "add": add,
     "add_": add,
     "sub": subtract,
@@ -313,7 +357,8 @@ HANDLERS: Mapping[str, Callable[..., Any]] = {
     "to": same,
     "_to_copy": same,
     "expand": same,
+    "type_as": same,
     "arange": row_numbers,
-    "cat": concatenate,
+    "cat": joined,
 }
 IMAGE_HANDLERS: Mapping[str, Callable[..., Any]] = image_handlers(HANDLERS)

@@ -4,6 +4,8 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from pouw.compiler.aten_masks import CAUSAL, FULL, kind_of
 from pouw.compiler.translation import Mask, Matrix, Scores, Translation
 
@@ -47,6 +49,9 @@ def attend(
     heads: list[int] = []
     sizes: list[int] = []
     sources = []
+    shared = _shared(parts[1]) if causal and _shared(parts[1]) == _shared(parts[2]) else 1
+    parts = (parts[0], *(_each(part, shared) for part in parts[1:]))
+    grouped = grouped or shared > 1
     for part in parts:
         if not isinstance(part, Matrix) or part.rows != part.columns.ndim - 1:
             raise work.refuse(name, "queries, keys and values are expected as [1, heads, rows, size]")
@@ -62,6 +67,26 @@ def attend(
         numbers["kv_heads"] = heads[1]
     made = work.add("attention", heads[0] * sizes[0], *sources, numbers=numbers)
     return work.like(made, node.meta["val"].shape, single=False)
+
+
+def _shared(x: Any) -> int:
+    """Return how many heads after each other are the same columns: keys and values that heads share."""
+    if not isinstance(x, Matrix) or x.columns.ndim < 2:
+        return 1
+    heads = x.columns.reshape(-1, x.columns.shape[-1])
+    last = 1
+    while last < len(heads) and np.array_equal(heads[last], heads[0]):
+        last += 1
+    whole = len(heads) % last == 0 and np.array_equal(heads, np.repeat(heads[::last], last, axis=0))
+    return last if whole else 1
+
+
+def _each(x: Any, shared: int) -> Any:
+    if shared == 1:
+        return x
+    size = x.columns.shape[-1]
+    heads = x.columns.reshape(-1, size)[::shared]
+    return Matrix(x.node, heads.reshape(*[1] * (x.columns.ndim - 2), len(heads), size), x.rows)
 
 
 def masked(work: Translation, x: Scores, mask: Any, factor: float = 1) -> Scores:

@@ -30,7 +30,7 @@ FUNCTIONS: Final[dict[str, Namer]] = {
     "clamp": lambda low=None, high=None: f"clamp:{_bound(low, -1e30)!r}:{_bound(high, 1e30)!r}",
     "clamp_min": lambda low: f"clamp:{float(low)!r}:1e+30",
     "clamp_max": lambda high: f"clamp:-1e+30:{float(high)!r}",
-    "pow": lambda power: "square" if power == 2 else "",
+    "pow": lambda power: "square" if power == 2 else f"pow:{float(power)!r}:0" if power in {3, 4} else "",
     "neg": lambda: "",
 }
 

@@ -125,7 +125,10 @@ def _refuse_view(work: Translation, operator: str) -> Any:
 
 
 def concatenate(work: Translation, node: Any, parts: Any, dim: int = 0) -> Matrix:
-    """Constant rows before a matrix: a class token."""
+    """Constant rows before a matrix: a class token. What is empty is left out."""
+    parts = [part for part in parts if not (isinstance(part, Matrix) and part.columns.size == 0)]
+    if len(parts) == 1 and isinstance(parts[0], Matrix):
+        return parts[0]
     *before, x = parts
     if not isinstance(x, Matrix) or not before or not all(isinstance(part, work.torch.Tensor) for part in before):
         raise work.refuse("cat", "only constant rows before a matrix are known")
@@ -149,6 +152,13 @@ def same(work: Translation, node: Any, x: Any, *_: Any, **__: Any) -> Any:
             shape = list(x.columns.shape)
             if x.rows is not None:
                 shape.insert(x.rows, next((size for size in result.shape if work.is_rows(size, x.node)), 0))
+            fixed = [
+                (axis, a, b) for axis, (a, b) in enumerate(zip(shape, result.shape, strict=False)) if axis != x.rows
+            ]
+            if len(shape) == result.dim() and all(b == a or a == 1 for _, a, b in fixed) and x.rows is not None:
+                # entries of an axis of columns that stand several times: heads that share their keys
+                wide = [int(size) for axis, size in enumerate(result.shape) if axis != x.rows]
+                return Matrix(x.node, np.broadcast_to(x.columns, wide), x.rows)
             if [size for size in result.shape if size != 1] != [size for size in shape if size != 1]:
                 raise work.refuse("expand", f"repeats values, to {list(result.shape)}")
             if len(shape) != result.dim():

@@ -13,7 +13,7 @@ import numpy as np
 
 from chain.errors import Mismatch, NodeFault
 from pouw.compiler.aten import HANDLERS, IMAGE_HANDLERS
-from pouw.compiler.aten_masks import is_mask, masks
+from pouw.compiler.aten_masks import is_sized, sized
 from pouw.compiler.aten_taps import channels_first
 from pouw.compiler.aten_taps import concatenate as join_images
 from pouw.compiler.program import INPUTS, Array, Node, Program, UnmappableOperator, evaluate
@@ -156,6 +156,8 @@ def translate(torch: Any, exported: Any, rows_max: int) -> Program:
             else:
                 rows = _rows_axis(torch, 0, node.meta["val"])
                 work.picture(node) if rows is None else work.input(node, rows)
+        elif node.op == "get_attr":
+            work.values[node] = getattr(exported.graph_module, node.target)
         elif node.op == "call_function":
             _call(work, node)
         elif node.op == "output":
@@ -174,7 +176,29 @@ def _read_nodes(graph: Any) -> set[Any]:
     return read
 
 
+def _inline(work: Translation, node: Any) -> None:
+    """A part of the module that runs without gradients, or without autocast: its nodes as if they stood here."""
+    place = next(number for number, given in enumerate(node.args) if _is_graph(work, given))
+    inner, outer = work.values[node.args[place]].graph, iter(node.args[place + 1 :])
+    for part in inner.nodes:
+        if part.op == "placeholder":
+            work.values[part] = work.arguments([next(outer)])[0]
+        elif part.op == "get_attr":
+            work.values[part] = getattr(work.values[node.args[place]], part.target)
+        elif part.op == "call_function":
+            _call(work, part)
+        else:
+            work.values[node] = work.arguments(part.args[0])
+
+
+def _is_graph(work: Translation, given: Any) -> bool:
+    return isinstance(given, work.torch.fx.Node) and isinstance(work.values.get(given), work.torch.fx.GraphModule)
+
+
 def _call(work: Translation, node: Any) -> None:
+    if any(_is_graph(work, given) for given in node.args):
+        _inline(work, node)
+        return
     name = str(getattr(node.target, "_schema", None) and node.target._schema.name).replace("aten::", "")  # noqa: SLF001
     arguments = work.arguments(node.args)
     options = work.arguments(node.kwargs)
@@ -182,8 +206,11 @@ def _call(work: Translation, node: Any) -> None:
         with work.torch.no_grad():
             work.values[node] = node.target(*arguments, **options)
         return
-    if is_mask(work, node, arguments, options):
-        work.values[node] = masks(work, node)
+    if getattr(node.target, "__name__", "") == "getitem":
+        work.values[node] = arguments[0][arguments[1]]
+        return
+    if is_sized(work, node, name, arguments, options):
+        work.values[node] = sized(work, node, name)
         return
     on_image = any(isinstance(argument, Image) for argument in arguments)
     if name == "cat" and any(isinstance(part, Image) for part in arguments[0]):
@@ -193,9 +220,6 @@ def _call(work: Translation, node: Any) -> None:
     if handler is None:
         if isinstance(node.meta.get("val"), (int, work.torch.SymInt)):
             work.values[node] = node.meta["val"]  # sizes; shapes are read off the results
-            return
-        if getattr(node.target, "__name__", "") == "getitem":
-            work.values[node] = arguments[0][arguments[1]]
             return
         if "assert" in str(node.target):
             return  # about sizes; the graph has its own bounds

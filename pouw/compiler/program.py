@@ -38,7 +38,8 @@ class Node:
 
     kind: str
     """Of: ids, rows, embedding, positions, linear, norm, activation, add, gate (a product of two), affine, attention
-    (causal where `numbers` has kv_heads), mean, first, last, normalize; concat (constant rows before others).
+    (causal where `numbers` has kv_heads), rms (a norm without mean), rope (rotary positions), mean, first, last,
+    normalize; concat (constant rows before others).
     For images, matrices with a row for each pixel: image (uint8) and pixels, picture (numbers), patches, max_pool,
     average_pool, flatten (one row of all). Where the number of rows is fixed: gather (rows by number), taps (patches of
     any form), depthwise (each column by itself), blend (weighted rows), group_norm, join and columns (side by
@@ -117,6 +118,7 @@ ACTIVATIONS: Mapping[str, Callable[[NDArray[np.floating]], NDArray[np.float64]]]
 PARAMETRISED: Mapping[str, Callable[[NDArray[np.floating], float, float], NDArray[np.float64]]] = {
     "leaky_relu": lambda x, slope, _: np.where(x > 0, x, x.astype(np.float64) * slope),
     "elu": lambda x, alpha, scale: scale * np.where(x > 0, x, alpha * np.expm1(np.minimum(x.astype(np.float64), 0))),
+    "pow": lambda x, power, _: x.astype(np.float64) ** power,
     "clamp": lambda x, low, high: np.clip(x.astype(np.float64), low, high),
 }
 
@@ -204,6 +206,11 @@ def _evaluate(node: Node, sources: list[NDArray[np.floating]]) -> NDArray[np.flo
             return np.asarray(normed * node.arrays["gamma"] + node.arrays["beta"])
         case "turned":
             return np.ascontiguousarray(x.T)
+        case "rms":
+            mean = (x * x).mean(axis=1, keepdims=True) + np.float32(node.numbers["epsilon"])
+            return np.asarray(x / np.sqrt(mean) * node.arrays["gamma"])
+        case "rope":
+            return _rope(node, x)
         case "join":
             return np.concatenate(sources, axis=1)
         case "columns":
@@ -220,6 +227,14 @@ def _evaluate(node: Node, sources: list[NDArray[np.floating]]) -> NDArray[np.flo
         case "normalize":
             return np.asarray(x / np.sqrt((x * x).sum(axis=1, keepdims=True)))
     raise UnmappableOperator(node.kind, "the program has no such node", node.origin)
+
+
+def _rope(node: Node, x: NDArray[np.floating]) -> NDArray[np.floating]:
+    heads, size = int(node.numbers["heads"]), int(node.numbers["head_size"])
+    cosines, sines = np.split(node.arrays["table"][: len(x), None], 2, axis=2)  # (rows, 1, size / 2)
+    first, second = np.split(x.reshape(len(x), heads, size), 2, axis=2)
+    turned = np.concatenate([first * cosines - second * sines, second * cosines + first * sines], axis=2)
+    return turned.reshape(len(x), heads * size)
 
 
 def _rows_at(x: NDArray[np.floating], ids: NDArray[np.int32]) -> NDArray[np.floating]:

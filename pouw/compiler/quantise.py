@@ -30,6 +30,7 @@ from pouw.compiler.ranges import Format, activation_format, attention_formats, p
 from pouw.compiler.tables import gelu_table, power_table
 from pouw.operators.activation import TABLE_SIZE
 from pouw.operators.arithmetic import INT16_MAX, INT32_MAX
+from pouw.operators.decoder import EPSILON_MAX, RMS_WIDTH_MAX, ROTATION_BITS
 from pouw.operators.linear import FACTOR_MAX
 from pouw.operators.norm import L2_WIDTH_MAX, NORM_WIDTH_MAX
 from pouw.operators.types import Tensor
@@ -39,6 +40,7 @@ from pouw.trace import INT16
 SMOOTHING = 0.6  # MiniLM: 0.55 to 0.7 is a plateau
 Q_MAX, Q_MAX_MINING = 127, 63
 GAMMA_BITS, BETA_BITS, NORM_BITS = 12, 26, 10
+ROOT_BITS = 14  # fraction bits of a value over its root mean square
 POOL_BITS = 6
 Mining = Literal["none", "some", "all"]
 
@@ -324,9 +326,11 @@ class _Lowering:
         matrix = weight.astype(np.float64)  # (n, k)
         mining = self._mines(place, matrix)
         q_max = Q_MAX_MINING if mining else Q_MAX
-        factors = np.clip(
-            np.rint(wanted_factors(self.largest[place], np.abs(matrix).max(axis=0), SMOOTHING)), 1, FACTOR_MAX
-        ).astype(np.int16)
+        # layers that read one value share its factors, and with them its quantised rows
+        beside = [self.program.nodes[reader] for reader in self.readers[place]]
+        read = [np.abs(one.arrays["weight"]).max(axis=0) for one in beside if one.kind == "linear"]
+        wanted = wanted_factors(self.largest[place], np.max(read, axis=0), SMOOTHING)
+        factors = np.clip(np.rint(wanted), 1, FACTOR_MAX).astype(np.int16)
         smooth = self.assembly.constant(factors)
         maximum = self.assembly.add("row_maximum", source, smooth)
         q = self.assembly.add("quantize", source, maximum, smooth, attributes=(q_max,))
@@ -372,6 +376,32 @@ class _Lowering:
         beta = _integers("beta", node.arrays["beta"] * (form.scale * 2.0 ** (BETA_BITS - NORM_BITS)), np.int32)
         made = self.assembly.add("layer_norm", handle, self.assembly.constant(gamma), self.assembly.constant(beta))
         self.narrow[index][Format(form.scale)] = made
+
+    def _rms(self, index: int, node: Node) -> None:
+        width = len(node.arrays["gamma"])
+        if width > RMS_WIDTH_MAX:
+            raise UnmappableOperator("rms_norm", f"width {width}, at most {RMS_WIDTH_MAX}", node.origin or node.label)
+        handle, scale = self.int32(node.sources[0])
+        form = self.formats[index]
+        epsilon = min(round(float(node.numbers["epsilon"]) * width * scale * scale), EPSILON_MAX)
+        gamma = node.arrays["gamma"].astype(np.float64)
+        bits = min(GAMMA_BITS + 8, floor(log2(INT32_MAX / max(1.0, float(np.abs(gamma).max())))) - 1)
+        shift = ROOT_BITS + bits - int(log2(form.scale))
+        constant = self.assembly.constant(_integers("gamma", gamma * 2.0**bits, np.int32))
+        self.narrow[index][Format(form.scale)] = self.assembly.add(
+            "rms_norm", handle, constant, attributes=(epsilon, shift)
+        )
+
+    def _rope(self, index: int, node: Node) -> None:
+        handle, scale = self.int16(node.sources[0])
+        table = node.arrays["table"].astype(np.float64)
+        if self.program.fixed_rows is None:
+            table = table[: self.program.rows_max]
+        constant = self.assembly.constant(_integers("rotation", table * 2.0**ROTATION_BITS, np.int16))
+        factors = self.assembly.constant(np.ones(self.assembly.width(handle), dtype=np.int16))
+        rows = self.assembly.add("row_maximum", handle, factors)  # only their number counts
+        attributes = (int(node.numbers["heads"]), int(node.numbers["head_size"]), 0)
+        self.narrow[index][Format(scale)] = self.assembly.add("rope", handle, rows, constant, attributes=attributes)
 
     def _activation(self, index: int, node: Node) -> None:
         before, behind = activation_format(node.function, float(self.largest[node.sources[0]].max()))

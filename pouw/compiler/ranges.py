@@ -19,7 +19,7 @@ TAIL_BITS = {"gelu": 11, "gelu_tanh": 11, "silu": 9, "relu": 14, "hardswish": 11
 # these hold what their sources hold, or a sum of it: one fixed point serves both
 SAME_SCALE = (
     *("add", "mean", "first", "last", "patches", "concat", "max_pool", "average_pool", "flatten"),
-    *("gather", "taps", "join", "columns", "blend", "turned"),
+    *("gather", "taps", "join", "columns", "blend", "turned", "rope"),
 )
 FLAT = ("tanh", "sigmoid")
 SATURATING_INPUT = 1024.0  # tanh and sigmoid are flat beyond 8

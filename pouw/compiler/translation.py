@@ -77,6 +77,43 @@ class Mask:
     """torch tensor [.., n, n]: as it is for n rows, n the most that the module takes."""
 
 
+@dataclass(frozen=True, slots=True)
+class Negated:
+    """A matrix less than zero: half of what rotary positions turn."""
+
+    matrix: Matrix
+
+
+@dataclass(frozen=True, slots=True)
+class Halved:
+    """A matrix with the halves of its last axis exchanged, the first one negated: (-second, first)."""
+
+    matrix: Matrix
+
+
+@dataclass(frozen=True, slots=True)
+class ByPosition:
+    """A matrix times a table of rows: cosines, or sines for what is halved."""
+
+    matrix: Matrix
+    table: Any
+    """torch tensor [rows, size]."""
+    halved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MeanSquare:
+    """The mean of a matrix' squares in each row, and what is added to it."""
+
+    matrix: Matrix
+    epsilon: float = 0.0
+    inverse: bool = False
+    """Whether one over its root is meant."""
+
+
+VALUES = (Matrix, Image, Ids, RowTable, Scores, Mask, Negated, Halved, ByPosition, MeanSquare)
+
+
 class Translation:
     """The program in work and what each node of the exported graph became."""
 
@@ -134,7 +171,7 @@ class Translation:
             return all(self.is_constant(value) for value in given)
         return not isinstance(
             given,
-            (Matrix, Image, Ids, RowTable, Scores, Mask, self.torch.SymInt, self.torch.SymFloat, self.torch.SymBool),
+            (*VALUES, self.torch.SymInt, self.torch.SymFloat, self.torch.SymBool),
         )
 
     def add(

@@ -187,7 +187,41 @@ def gated():
     return Gated()
 
 
+class Rotary(nn.Module):
+    """Norms, rotary positions and shared keys written out as Llama's modules write them."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(50, 32)
+        self.gamma = nn.Parameter(torch.rand(32) + 0.5)
+        self.parts = nn.ModuleList(nn.Linear(32, width, bias=False) for width in (32, 16, 16))
+        self.own = nn.RMSNorm(32)
+        self.head = nn.Linear(32, 50, bias=False)
+
+    def normed(self, x):
+        return self.gamma * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6))
+
+    def turned(self, x):
+        with torch.no_grad():
+            rows = torch.arange(x.shape[2], device=x.device)[None, :, None].float()
+            angles = (rows * 100.0 ** (-torch.arange(0, 8, 2) / 8)[None, None]).repeat(1, 1, 2)
+            cosines, sines = angles.cos().unsqueeze(1), angles.sin().unsqueeze(1)
+        half = torch.cat((-x[..., 4:], x[..., :4]), dim=-1)
+        return x * cosines + half * sines
+
+    def forward(self, ids):
+        x = self.words(ids)
+        rows = ids.shape[1]
+        q, k, v = (part(self.normed(x)).view(1, rows, -1, 8).transpose(1, 2) for part in self.parts)
+        q, k = self.turned(q), self.turned(k)
+        k, v = (y[:, :, None].expand(1, 2, 2, rows, 8).reshape(1, 4, rows, 8) for y in (k, v))
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + mixed.transpose(1, 2).reshape(1, rows, 32)
+        return self.head(self.own(x))
+
+
 CASES = {
+    "rotary": lambda: (Rotary(), 1),
     "mlp": lambda: (nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 4)), 0),
     "tanh_gelu": lambda: (nn.Sequential(nn.Linear(16, 32), nn.GELU(approximate="tanh"), nn.Linear(32, 4)), 0),
     "batch_norm": lambda: (
@@ -435,6 +469,11 @@ def test_a_file_with_a_class_compiles_and_runs(tmp_path):
         ("return x.to(torch.int32).float()", r"casts to torch\.int32.*model\.py"),
         ("return x.mean(0, keepdim=True).expand(x.shape[0], -1)", r"repeats values.*model\.py"),
         ("return torch.nn.functional.dropout(x, training=True)", r"training mode.*model\.py"),
+        ("return torch.cat((-x[:, 4:], x[:, :4]), -1)", r"output 0.*model\.py"),
+        ("return x.view(x.shape[0], 2, 4).pow(2).mean(-1)", r"norm of each of 2 heads.*model\.py"),
+        ("return torch.rsqrt(x)", r"rsqrt.*RMS norm.*model\.py"),
+        ("return x * torch.rsqrt(x.relu().pow(2).mean(-1, keepdim=True))", r"of the value itself.*model\.py"),
+        ("return x * torch.arange(x.shape[0])[:, None]", r"model\.py"),
         ("return 1 - x.relu()", r"(rsub|sub).*model\.py"),
         ("return torch.div(x, 2, rounding_mode='floor')", r"div.*model\.py"),
     ],
