@@ -94,6 +94,13 @@ def subgraph() -> tuple[Subgraph, dict[bytes, Tensor]]:
     return Subgraph("patterns", ("x",), tuple(outputs), tuple(builder.operators)), builder.constants
 
 
+def patterns_alone(subgraph: Subgraph) -> Subgraph:
+    """Return the subgraph without its last operator, the only one that no pattern holds: it may run in one call."""
+    last = len(subgraph.operators) - 1
+    outputs = tuple(output for output in subgraph.outputs if output.operator != last)
+    return Subgraph("alone", subgraph.inputs, outputs, subgraph.operators[:last])
+
+
 def inputs() -> tuple[Tensor, ...]:
     """Return inputs of one row, of a remainder, of more than a kernel takes at a time."""
     extremes = np.full((9, WIDTH), -(2**15), dtype=np.int16)

@@ -36,6 +36,8 @@ class _Prepared:
     subgraph: Subgraph
     steps: tuple[tuple[native_fused.Step, Callable[..., Tensor] | None], ...]
     constants: tuple[tuple[bytes, Tensor], ...]
+    whole: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]] | None
+    """All steps in one call, where the core has every one of them."""
 
 
 class NativeBackend:
@@ -84,7 +86,10 @@ class NativeBackend:
         """
         made: dict[int, Tensor] = {}
         ordered = tuple(np.ascontiguousarray(tensor) for tensor in inputs)
-        for step, run in self._steps(subgraph, constants):
+        prepared = self._steps(subgraph, constants)
+        if prepared.whole is not None:
+            return prepared.whole(ordered)
+        for step, run in prepared.steps:
             tensors = [native_fused.tensor_of(reference, ordered, made, constants) for reference in step.inputs]
             if run is not None:
                 made[step.output] = run(*tensors)
@@ -93,9 +98,7 @@ class NativeBackend:
             made[step.output] = self.compute(operator.rule, tuple(tensors), operator.attributes)
         return tuple(made[output.operator] for output in subgraph.outputs)
 
-    def _steps(
-        self, subgraph: Subgraph, constants: Mapping[bytes, Tensor]
-    ) -> tuple[tuple[native_fused.Step, Callable[..., Tensor] | None], ...]:
+    def _steps(self, subgraph: Subgraph, constants: Mapping[bytes, Tensor]) -> _Prepared:
         held = self._prepared.get(id(subgraph))
         if (
             held is None
@@ -106,7 +109,7 @@ class NativeBackend:
                 self._prepared.clear()
             held = self._prepare(subgraph, constants)
             self._prepared[id(subgraph)] = held
-        return held.steps
+        return held
 
     def _prepare(self, subgraph: Subgraph, constants: Mapping[bytes, Tensor]) -> _Prepared:
         plan = native_fused.plan(subgraph) if hasattr(self._core.operators, "Linear") else ()
@@ -121,7 +124,10 @@ class NativeBackend:
         if any(step.kind != "operator" and run is None for step, run in steps):
             # the core refuses a constant: one by one, so that the definition names it
             steps = [(step, None) for step in native_fused.plan_each(subgraph)]
-        return _Prepared(subgraph, tuple(steps), tuple(held))
+        whole = native_fused.prepare_whole(
+            subgraph, tuple(step for step, _ in steps), self._core, constants, self._pack
+        )
+        return _Prepared(subgraph, tuple(steps), tuple(held), whole)
 
     def _matmul(self, a: Tensor, b_transposed: Tensor, *, mining: bool) -> Tensor:
         if mining:

@@ -71,6 +71,34 @@ def prepare(step: Step, core: Any, constants: Constants, pack: Pack) -> Callable
         return None
 
 
+def prepare_whole(
+    subgraph: Subgraph, steps: tuple[Step, ...], core: Any, constants: Constants, pack: Pack
+) -> Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]] | None:
+    """Return a function of the subgraph's inputs that runs all steps in one call of the core; None where it cannot."""
+    if not hasattr(core.operators, "Steps") or any(step.kind == "operator" for step in steps):
+        return None
+    references = [reference for step in steps for reference in step.inputs]
+    if any(isinstance(reference, Constant) for reference in references):
+        return None
+    used = sorted({reference.index for reference in references if isinstance(reference, SubgraphInput)})
+    places: dict[Reference, int] = {SubgraphInput(index): place for place, index in enumerate(used)}
+    places |= {OperatorOutput(step.output): len(used) + place for place, step in enumerate(steps)}
+    try:
+        works = [_whole_step(step, core, constants, pack) for step in steps]
+        sources = [[places[reference] for reference in step.inputs] for step in steps]
+        wanted = [places[OperatorOutput(output.operator)] - len(used) for output in subgraph.outputs]
+        whole = core.operators.Steps(len(used), list(zip(works, sources, strict=True)), wanted)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return lambda inputs: tuple(whole.run([inputs[index] for index in used]))
+
+
+def _whole_step(step: Step, core: Any, constants: Constants, pack: Pack) -> Any:
+    if step.kind == "attention":
+        return core.operators.Attention(*_attention_constants(step, constants))
+    return _linear_layer(step, core, constants, pack)
+
+
 def _readers(subgraph: Subgraph) -> list[list[int]]:
     """For each operator those that read it; -1 stands for the subgraph's outputs."""
     readers: list[list[int]] = [[] for _ in subgraph.operators]
@@ -173,6 +201,11 @@ def _values(operators: tuple[Operator, ...]) -> tuple[Reference, int]:
 
 
 def _prepare_linear(step: Step, core: Any, constants: Constants, pack: Pack) -> Callable[..., Tensor]:
+    run: Callable[..., Tensor] = _linear_layer(step, core, constants, pack).run
+    return run
+
+
+def _linear_layer(step: Step, core: Any, constants: Constants, pack: Pack) -> Any:
     maximum, quantize, product, rescale, *after = step.operators
     weights, factors = _constant(product, 1, constants), _constant(maximum, 1, constants)
     table = norm = None
@@ -181,7 +214,7 @@ def _prepare_linear(step: Step, core: Any, constants: Constants, pack: Pack) -> 
     elif after:
         gamma, beta = _constant(after[-1], 1, constants), _constant(after[-1], 2, constants)
         norm = (gamma, beta, scaled_root(len(gamma)))
-    layer = core.operators.Linear(
+    return core.operators.Linear(
         pack(weights, mining=bool(product.attributes[0])),
         factors,
         quantize.attributes[0],
@@ -191,21 +224,24 @@ def _prepare_linear(step: Step, core: Any, constants: Constants, pack: Pack) -> 
         table,
         norm,
     )
-    run: Callable[..., Tensor] = layer.run
-    return run
 
 
 def _prepare_attention(step: Step, core: Any, constants: Constants) -> Callable[..., Tensor]:
-    heads, head_size, query, key, shift = step.operators[0].attributes
-    (softmax,) = (operator for operator in step.operators if operator.rule.name == "softmax_weights")
-    table = _constant(softmax, 1, constants)
-    offsets = (query, key, _values(step.operators)[1])
+    table, *attributes = _attention_constants(step, constants)
 
     def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        output: Tensor = core.operators.attend(queries, keys, values, table, heads, head_size, offsets, shift)
+        output: Tensor = core.operators.attend(queries, keys, values, table, *attributes)
         return output
 
     return attend
+
+
+def _attention_constants(step: Step, constants: Constants) -> tuple[Any, ...]:
+    """Table, heads, head size, first columns of queries, keys and values, shift."""
+    heads, head_size, query, key, shift = step.operators[0].attributes
+    (softmax,) = (operator for operator in step.operators if operator.rule.name == "softmax_weights")
+    offsets = (query, key, _values(step.operators)[1])
+    return _constant(softmax, 1, constants), heads, head_size, offsets, shift
 
 
 def _constant(operator: Operator, place: int, constants: Constants) -> Tensor:

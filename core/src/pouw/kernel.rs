@@ -83,10 +83,54 @@ pub fn run(
     check(block, fold.as_deref());
     match path {
         #[cfg(target_arch = "x86_64")]
-        Path::Vnni512 => vnni::run(block, fold, out),
+        Path::Vnni512 => {
+            let into = Into {
+                to: out.as_mut_ptr().cast(),
+                stride: PANELS * TILE,
+                columns: block.panels.len() * TILE,
+            };
+            // SAFETY: `detect` saw the features, `check` the lengths; a row of `out` holds every panel.
+            unsafe { vnni::run(block, fold, into) }
+        }
         #[cfg(target_arch = "x86_64")]
         Path::Avx2 => avx2::run(block, fold, out),
         _ => portable(block, fold, out),
+    }
+}
+
+/// Where a block's sums go: row r begins at `to + r * stride`, and `columns` of it are written.
+#[derive(Clone, Copy)]
+pub struct Into {
+    pub to: *mut i32,
+    pub stride: usize,
+    pub columns: usize,
+}
+
+/// Run one block without a fold, its sums going where they belong.
+///
+/// # Safety
+/// Every row named has room, and no other thread writes there.
+pub unsafe fn run_into(path: Path, block: &Block<'_>, into: Into) {
+    let panels = block.panels.len();
+    assert!(into.columns <= panels * TILE && into.columns + TILE > panels * TILE);
+    #[cfg(target_arch = "x86_64")]
+    if path == Path::Vnni512 {
+        check(block, None);
+        // SAFETY: `detect` saw the features, `check` the lengths; there is room, says the caller.
+        unsafe { vnni::run(block, None, into) };
+        return;
+    }
+    let mut sums = [[ZERO_INTS; PANELS]; ROWS];
+    run(path, block, None, &mut sums);
+    for (row, lines) in sums.iter().enumerate().take(block.rows.len()) {
+        for (panel, line) in lines.iter().enumerate().take(panels) {
+            let count = TILE.min(into.columns - panel * TILE);
+            // SAFETY: the caller's.
+            unsafe {
+                let to = into.to.add(row * into.stride + panel * TILE);
+                std::ptr::copy_nonoverlapping(line.0.as_ptr(), to, count);
+            }
+        }
     }
 }
 
@@ -192,136 +236,173 @@ fn add_groups(sums: &mut [i32; TILE], row: &[u8], panel: &[Bytes64], from: usize
 
 #[cfg(target_arch = "x86_64")]
 mod vnni {
-    use super::{Block, Fold, Ints16, PANELS, ROWS, TILE};
+    use super::{Block, Fold, Into, PANELS, ROWS, TILE};
     use std::arch::x86_64::*;
 
-    type Run = unsafe fn(&Block<'_>, Option<&mut Fold<'_>>, &mut [[Ints16; PANELS]; ROWS]);
+    type Plain = unsafe fn(&Block<'_>, Into);
+    type Folded = unsafe fn(&Block<'_>, &mut Fold<'_>, Into);
 
-    pub fn run(block: &Block<'_>, fold: Option<&mut Fold<'_>>, out: &mut [[Ints16; PANELS]; ROWS]) {
-        macro_rules! table {
-            ($($rows:literal)*) => {
-                [$([block_of::<$rows, 1> as Run, block_of::<$rows, 2>, block_of::<$rows, 3>]),*]
-            };
-        }
-        const TABLE: [[Run; PANELS]; ROWS] = table!(1 2 3 4 5 6 7 8);
-        let chosen = TABLE[block.rows.len() - 1][block.panels.len() - 1];
-        // SAFETY: `detect` saw the features; `super::check` checked every length used below.
-        unsafe { chosen(block, fold, out) }
+    /// Groups of k between two looks at the end: a short product ends without a wrong guess.
+    const UNROLL: usize = 4;
+
+    macro_rules! table {
+        ($function:ident as $kind:ty) => {
+            table!($function $kind: 1 2 3 4 5 6 7 8)
+        };
+        ($function:ident $kind:ty: $($rows:literal)*) => {
+            [$([$function::<$rows, 1> as $kind, $function::<$rows, 2>, $function::<$rows, 3>]),*]
+        };
     }
 
     /// # Safety
-    /// Needs the features, R rows, P panels, and the lengths that `super::check` asserts.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    unsafe fn block_of<const R: usize, const P: usize>(
-        block: &Block<'_>,
-        fold: Option<&mut Fold<'_>>,
-        out: &mut [[Ints16; PANELS]; ROWS],
-    ) {
-        // SAFETY: all pointers stay inside of the slices whose lengths the caller checked.
-        unsafe {
-            let mut sums = [[_mm512_setzero_si512(); P]; R];
-            for row in &mut sums {
-                for (panel, sum) in row.iter_mut().enumerate() {
-                    *sum = _mm512_load_si512(block.starts[panel].0.as_ptr().cast());
-                }
-            }
-            let rows: [*const u8; R] = std::array::from_fn(|row| block.rows[row].as_ptr());
-            let panels: [*const i8; P] =
-                std::array::from_fn(|panel| block.panels[panel].as_ptr().cast());
-            if let Some(fold) = fold {
-                let per_slice = fold.groups_per_slice;
-                for slice in 0..fold.slices {
-                    let from = slice * per_slice;
-                    multiply(&mut sums, &rows, &panels, from, from + per_slice);
-                    for panel in 0..P {
-                        let correction = _mm512_load_si512(
-                            fold.corrections
-                                .get_unchecked(panel)
-                                .as_ptr()
-                                .add(slice)
-                                .cast(),
-                        );
-                        let mut all = _mm512_setzero_si512();
-                        for row in &sums {
-                            all = _mm512_xor_si512(all, _mm512_sub_epi32(row[panel], correction));
-                        }
-                        let lane: *mut __m512i = fold
-                            .lanes
-                            .get_unchecked_mut(panel)
-                            .as_mut_ptr()
-                            .add(slice % TILE)
-                            .cast();
-                        let held = if slice < TILE {
-                            _mm512_setzero_si512()
-                        } else {
-                            _mm512_rol_epi32::<13>(_mm512_load_si512(lane))
-                        };
-                        _mm512_store_si512(lane, _mm512_xor_si512(held, all));
-                    }
-                }
-                multiply(
-                    &mut sums,
-                    &rows,
-                    &panels,
-                    fold.slices * per_slice,
-                    block.groups,
-                );
-                let pairs = fold.left[0].len();
-                for pair in 0..pairs {
-                    let right: [__m512i; P] = std::array::from_fn(|panel| {
-                        _mm512_load_si512(fold.right.get_unchecked(panel).as_ptr().add(pair).cast())
-                    });
-                    for row in 0..R {
-                        let left = fold
-                            .left
-                            .get_unchecked(row)
-                            .as_ptr()
-                            .add(pair)
-                            .cast::<i32>();
-                        let left = _mm512_set1_epi32(left.read_unaligned());
-                        for panel in 0..P {
-                            sums[row][panel] =
-                                _mm512_dpwssd_epi32(sums[row][panel], left, right[panel]);
-                        }
-                    }
-                }
-            } else {
-                multiply(&mut sums, &rows, &panels, 0, block.groups);
-            }
-            for row in 0..R {
-                for panel in 0..P {
-                    _mm512_store_si512(out[row][panel].0.as_mut_ptr().cast(), sums[row][panel]);
-                }
-            }
-        }
-    }
-
-    /// # Safety
-    /// Rows hold `4 * to` bytes, panels `to` lines.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    unsafe fn multiply<const R: usize, const P: usize>(
-        sums: &mut [[__m512i; P]; R],
-        rows: &[*const u8; R],
-        panels: &[*const i8; P],
-        from: usize,
-        to: usize,
-    ) {
+    /// Needs the features, the lengths that `super::check` asserts, and room for every row of `into`.
+    pub unsafe fn run(block: &Block<'_>, fold: Option<&mut Fold<'_>>, into: Into) {
+        const PLAIN: [[Plain; PANELS]; ROWS] = table!(plain as Plain);
+        const FOLDED: [[Folded; PANELS]; ROWS] = table!(folded as Folded);
+        let (row, panel) = (block.rows.len() - 1, block.panels.len() - 1);
         // SAFETY: the caller's.
         unsafe {
-            for group in from..to {
-                let columns: [__m512i; P] = std::array::from_fn(|panel| {
-                    _mm512_load_si512(panels[panel].add(64 * group).cast())
+            match fold {
+                None => PLAIN[row][panel](block, into),
+                Some(fold) => FOLDED[row][panel](block, fold, into),
+            }
+        }
+    }
+
+    // Macros, since a function that is not inlined would keep the sums in memory.
+
+    /// Sums that begin where the block says, and where its rows and panels lie.
+    macro_rules! begin {
+        ($block:ident, $sums:ident, $rows:ident, $panels:ident) => {
+            let mut $sums = [[_mm512_setzero_si512(); P]; R];
+            for row in &mut $sums {
+                for (panel, sum) in row.iter_mut().enumerate() {
+                    *sum = _mm512_load_si512($block.starts[panel].0.as_ptr().cast());
+                }
+            }
+            let $rows: [*const u8; R] = std::array::from_fn(|row| $block.rows[row].as_ptr());
+            let $panels: [*const i8; P] =
+                std::array::from_fn(|panel| $block.panels[panel].as_ptr().cast());
+        };
+    }
+
+    /// Add one group of k.
+    macro_rules! add_group {
+        ($sums:ident, $rows:ident, $panels:ident, $group:expr) => {
+            let columns: [__m512i; P] = std::array::from_fn(|panel| {
+                _mm512_load_si512($panels[panel].add(64 * $group).cast())
+            });
+            for row in 0..R {
+                let four = $rows[row].add(4 * $group).cast::<i32>().read_unaligned();
+                let four = _mm512_set1_epi32(four);
+                for panel in 0..P {
+                    $sums[row][panel] =
+                        _mm512_dpbusd_epi32($sums[row][panel], four, columns[panel]);
+                }
+            }
+        };
+    }
+
+    macro_rules! store {
+        ($sums:ident, $into:ident) => {
+            let last = u16::MAX >> (P * TILE - $into.columns);
+            for row in 0..R {
+                let to = $into.to.add(row * $into.stride);
+                for panel in 0..P - 1 {
+                    _mm512_storeu_si512(to.add(panel * TILE).cast(), $sums[row][panel]);
+                }
+                _mm512_mask_storeu_epi32(to.add((P - 1) * TILE), last, $sums[row][P - 1]);
+            }
+        };
+    }
+
+    /// # Safety
+    /// As `run`, with R rows and P panels.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    unsafe fn plain<const R: usize, const P: usize>(block: &Block<'_>, into: Into) {
+        // SAFETY: all pointers stay inside of what the caller checked; the last panel is stored under a mask.
+        unsafe {
+            begin!(block, sums, rows, panels);
+            let whole = block.groups / UNROLL * UNROLL;
+            let mut first = 0;
+            while first < whole {
+                for step in 0..UNROLL {
+                    add_group!(sums, rows, panels, first + step);
+                }
+                first += UNROLL;
+            }
+            for group in whole..block.groups {
+                add_group!(sums, rows, panels, group);
+            }
+            store!(sums, into);
+        }
+    }
+
+    /// # Safety
+    /// As `run`, with R rows and P panels.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    unsafe fn folded<const R: usize, const P: usize>(
+        block: &Block<'_>,
+        fold: &mut Fold<'_>,
+        into: Into,
+    ) {
+        // SAFETY: as in `plain`.
+        unsafe {
+            begin!(block, sums, rows, panels);
+            let per_slice = fold.groups_per_slice;
+            for slice in 0..fold.slices {
+                for group in slice * per_slice..(slice + 1) * per_slice {
+                    add_group!(sums, rows, panels, group);
+                }
+                for panel in 0..P {
+                    let correction = _mm512_load_si512(
+                        fold.corrections
+                            .get_unchecked(panel)
+                            .as_ptr()
+                            .add(slice)
+                            .cast(),
+                    );
+                    let mut all = _mm512_setzero_si512();
+                    for row in &sums {
+                        all = _mm512_xor_si512(all, _mm512_sub_epi32(row[panel], correction));
+                    }
+                    let lane: *mut __m512i = fold
+                        .lanes
+                        .get_unchecked_mut(panel)
+                        .as_mut_ptr()
+                        .add(slice % TILE)
+                        .cast();
+                    let held = if slice < TILE {
+                        _mm512_setzero_si512()
+                    } else {
+                        _mm512_rol_epi32::<13>(_mm512_load_si512(lane))
+                    };
+                    _mm512_store_si512(lane, _mm512_xor_si512(held, all));
+                }
+            }
+            for group in fold.slices * per_slice..block.groups {
+                add_group!(sums, rows, panels, group);
+            }
+            let pairs = fold.left[0].len();
+            for pair in 0..pairs {
+                let right: [__m512i; P] = std::array::from_fn(|panel| {
+                    _mm512_load_si512(fold.right.get_unchecked(panel).as_ptr().add(pair).cast())
                 });
                 for row in 0..R {
-                    let four = rows[row].add(4 * group).cast::<i32>().read_unaligned();
-                    let four = _mm512_set1_epi32(four);
+                    let left = fold
+                        .left
+                        .get_unchecked(row)
+                        .as_ptr()
+                        .add(pair)
+                        .cast::<i32>();
+                    let left = _mm512_set1_epi32(left.read_unaligned());
                     for panel in 0..P {
                         sums[row][panel] =
-                            _mm512_dpbusd_epi32(sums[row][panel], four, columns[panel]);
+                            _mm512_dpwssd_epi32(sums[row][panel], left, right[panel]);
                     }
                 }
             }
+            store!(sums, into);
         }
     }
 }

@@ -1,18 +1,25 @@
 //! int8 x int8 -> int32, exact over the full range on every path.
 
+use super::crew::each;
 use super::kernel::{
-    self, Block, Bytes64, Fold, Ints16, Line, PANELS, Path, ROWS, TILE, ZERO_INTS,
+    self, Block, Bytes64, Into, Ints16, Line, PANELS, Path, ROWS, TILE, ZERO_INTS,
 };
-use numpy::{PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
+use numpy::ndarray::ArrayView2;
+use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use rayon::prelude::*;
+use std::ops::Range;
 use std::sync::Mutex;
 
-/// Below this many multiply-accumulates waking other threads costs more than they save (about 40 us).
-pub const SERIAL_MACS: usize = 1 << 24;
+/// Below this many multiply-accumulates telling other threads costs more than they save (about 10 us).
+pub const SERIAL_MACS: usize = 1 << 22;
 /// The same for bytes that are packed.
 const SERIAL_BYTES: usize = 1 << 17;
+/// Rows of A that are multiplied with all of B before the next: they stay in L2.
+const ROWS_BYTES: usize = 1 << 18;
+/// Multiply-accumulates of a part, about 30 us.
+const TASK_MACS: usize = 1 << 23;
 /// int32 holds k products of full-range int8 up to here.
 pub const MAX_K: usize = 131_071;
 
@@ -77,8 +84,16 @@ impl Packed {
 }
 
 /// A pointer that threads share; each writes its own part.
-#[derive(Clone, Copy)]
 pub struct Shared<T>(*mut T);
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<T> {}
+
 // SAFETY: users write disjoint parts, see `write_rows`.
 unsafe impl<T> Send for Shared<T> {}
 // SAFETY: as above.
@@ -87,6 +102,11 @@ unsafe impl<T> Sync for Shared<T> {}
 impl<T> Shared<T> {
     pub fn new(slice: &mut [T]) -> Self {
         Shared(slice.as_mut_ptr())
+    }
+
+    /// Where entry `at` lies: the caller sees to it that there is one.
+    pub fn at(self, at: usize) -> *mut T {
+        self.0.wrapping_add(at)
     }
 
     /// # Safety
@@ -114,7 +134,7 @@ pub unsafe fn write_rows(
             let count = TILE.min(n - column);
             // SAFETY: the caller's.
             unsafe {
-                let to = out.0.add((at[0] + row) * n + column);
+                let to = out.at((at[0] + row) * n + column);
                 if count == TILE {
                     to.cast::<[i32; TILE]>().write_unaligned(line.0);
                 } else {
@@ -130,15 +150,6 @@ pub unsafe fn write_rows(
 pub struct How {
     pub path: Path,
     pub parallel: bool,
-}
-
-/// Run tasks on all cores, or in order on this one.
-pub fn each(parallel: bool, tasks: usize, task: impl Fn(usize) + Sync + Send) {
-    if parallel {
-        (0..tasks).into_par_iter().for_each(task);
-    } else {
-        (0..tasks).for_each(task);
-    }
 }
 
 /// Buffers that outlive a call: fresh pages cost as much as packing.
@@ -164,19 +175,79 @@ impl<T: Default> Pool<T> {
 fn offset_rows(a: &[i8], m: usize, k: usize, groups: usize, parallel: bool, out: &mut Vec<u8>) {
     let width = 4 * groups;
     out.resize(m * width, 0);
-    if k == 0 {
-        return;
-    }
-    let fill = |(row, source): (&mut [u8], &[i8])| {
-        for (to, from) in row.iter_mut().zip(source) {
-            *to = *from as u8 ^ 0x80;
+    let shared = Shared::new(out);
+    let rows_per_task = (SERIAL_BYTES / k.max(1)).max(1);
+    each(parallel, m.div_ceil(rows_per_task), |task| {
+        for row in task * rows_per_task..m.min((task + 1) * rows_per_task) {
+            // SAFETY: each row belongs to one task.
+            let to = unsafe { shared.part(row * width, k) };
+            for (to, from) in to.iter_mut().zip(&a[row * k..][..k]) {
+                *to = *from as u8 ^ 0x80;
+            }
         }
-    };
-    if parallel {
-        let rows = out.par_chunks_mut(width).zip(a.par_chunks(k));
-        rows.with_min_len(32).for_each(fill);
-    } else {
-        out.chunks_mut(width).zip(a.chunks(k)).for_each(fill);
+    });
+}
+
+/// Parts of a product `[m][n]`: rows that stay in L2, then the panels of B beside each other.
+pub struct Tasks {
+    m: usize,
+    panels: usize,
+    rows: usize,
+    spans: usize,
+    panels_per_task: usize,
+}
+
+impl Tasks {
+    pub fn new(m: usize, packed: &Packed) -> Self {
+        let (k, panels) = (packed.k.max(1), packed.panels());
+        let rows = (ROWS_BYTES / k).clamp(64, 512).min(m);
+        let wanted = TASK_MACS / (k * rows.max(1) * TILE);
+        let panels_per_task = (wanted / PANELS).max(1) * PANELS;
+        Tasks {
+            m,
+            panels,
+            rows,
+            spans: panels.div_ceil(panels_per_task),
+            panels_per_task,
+        }
+    }
+
+    pub fn count(&self) -> usize {
+        self.m.div_ceil(self.rows.max(1)) * self.spans
+    }
+
+    /// For one task its rows and its panels.
+    pub fn part(&self, task: usize) -> (Range<usize>, Range<usize>) {
+        let row = task / self.spans * self.rows;
+        let panel = task % self.spans * self.panels_per_task;
+        let last = self.panels.min(panel + self.panels_per_task);
+        (row..self.m.min(row + self.rows), panel..last)
+    }
+}
+
+/// Each block of a part: first row and panel, and what the kernel takes.
+pub fn each_block(
+    (part_rows, part_panels): (Range<usize>, Range<usize>),
+    (rows, packed): (&[u8], &Packed),
+    mut run: impl FnMut(usize, usize, &Block<'_>),
+) {
+    let width = 4 * packed.groups;
+    for first in part_panels.clone().step_by(PANELS) {
+        let panels = PANELS.min(part_panels.end - first);
+        let lines: [&[Bytes64]; PANELS] =
+            std::array::from_fn(|panel| packed.panel(first + panel.min(panels - 1)));
+        for row in part_rows.clone().step_by(ROWS) {
+            let count = ROWS.min(part_rows.end - row);
+            let sources: [&[u8]; ROWS] =
+                std::array::from_fn(|index| &rows[(row + index.min(count - 1)) * width..][..width]);
+            let block = Block {
+                rows: &sources[..count],
+                panels: &lines[..panels],
+                starts: &packed.starts[first..first + panels],
+                groups: packed.groups,
+            };
+            run(row, first, &block);
+        }
     }
 }
 
@@ -184,39 +255,36 @@ fn offset_rows(a: &[i8], m: usize, k: usize, groups: usize, parallel: bool, out:
 pub fn multiply(how: How, rows: &[u8], m: usize, packed: &Packed, out: &mut [i32]) {
     let n = packed.n;
     assert!(out.len() == m * n && rows.len() == m * 4 * packed.groups);
-    let width = 4 * packed.groups;
-    let panel_groups = packed.panels().div_ceil(PANELS);
-    let rows_per_task = 128;
-    let row_tasks = m.div_ceil(rows_per_task);
     let shared = Shared::new(out);
-    let task = |task: usize| {
-        let first_panel = task / row_tasks * PANELS;
-        let panels = PANELS.min(packed.panels() - first_panel);
-        let lines: Vec<&[Bytes64]> = (0..panels)
-            .map(|panel| packed.panel(first_panel + panel))
-            .collect();
-        let mut block_out = [[ZERO_INTS; PANELS]; ROWS];
-        let mut row = task % row_tasks * rows_per_task;
-        let end = m.min(row + rows_per_task);
-        while row < end {
-            let count = ROWS.min(end - row);
-            let mut sources: [&[u8]; ROWS] = [&[]; ROWS];
-            for (index, source) in sources.iter_mut().enumerate().take(count) {
-                *source = &rows[(row + index) * width..(row + index + 1) * width];
+    let tasks = Tasks::new(m, packed);
+    each(how.parallel, tasks.count(), |task| {
+        each_block(tasks.part(task), (rows, packed), |row, first, block| {
+            let column = first * TILE;
+            // SAFETY: `out` holds m * n, asserted above; tasks differ in rows or panels.
+            unsafe {
+                let into = Into {
+                    to: shared.at(row * n + column),
+                    stride: n,
+                    columns: (block.panels.len() * TILE).min(n - column),
+                };
+                kernel::run_into(how.path, block, into);
             }
-            let block = Block {
-                rows: &sources[..count],
-                panels: &lines,
-                starts: &packed.starts[first_panel..first_panel + panels],
-                groups: packed.groups,
-            };
-            kernel::run(how.path, &block, None::<&mut Fold<'_>>, &mut block_out);
-            // SAFETY: `out` holds m * n; tasks differ in rows or panels.
-            unsafe { write_rows(shared, n, [row, first_panel], [count, panels], &block_out) };
-            row += count;
-        }
-    };
-    each(how.parallel, panel_groups * row_tasks, task);
+        });
+    });
+}
+
+/// An array whose rows begin where a cache line does if n is a multiple of 16: a line that is written in two goes costs
+/// twice. The caller fills it before anyone sees it.
+fn aligned<'py>(py: Python<'py>, [m, n]: [usize; 2]) -> Bound<'py, PyArray2<i32>> {
+    // SAFETY: int32 needs no initialisation that the caller's writing does not give.
+    let held = unsafe { PyArray1::<i32>::new(py, [m * n + TILE], false) };
+    let first = held.data();
+    let skip = first.align_offset(align_of::<Bytes64>()).min(TILE);
+    // SAFETY: at most 16 of the array's m * n + 16 entries are skipped; the view's base keeps them.
+    unsafe {
+        let view = ArrayView2::from_shape_ptr([m, n], first.add(skip));
+        PyArray2::borrow_from_array(&view, held.into_any())
+    }
 }
 
 /// Which path to take: the machine's best, or one named (tests compare them).
@@ -229,15 +297,6 @@ pub fn choose(name: Option<&str>) -> PyResult<Path> {
         Some(other) => Err(PyValueError::new_err(format!(
             "no path {other} on this machine"
         ))),
-    }
-}
-
-/// Enter the thread pool once: every later step finds it awake.
-pub fn on_pool<R: Send>(parallel: bool, work: impl FnOnce() -> R + Send) -> R {
-    if parallel {
-        rayon::scope(|_| work())
-    } else {
-        work()
     }
 }
 
@@ -256,19 +315,17 @@ fn product<'py>(
         )));
     }
     let a = a.as_slice()?;
-    // SAFETY: the product writes every element before anyone sees the array.
-    let out = unsafe { PyArray2::<i32>::new(py, [m, packed.n], false) };
+    let out = aligned(py, [m, packed.n]);
     {
         let mut writable = out.readwrite();
         let slice = writable.as_slice_mut()?;
         let parallel = m * packed.n * k >= SERIAL_MACS;
-        let work = || {
+        py.detach(|| {
             rows.with(|rows| {
                 offset_rows(a, m, k, packed.groups, parallel, rows);
                 multiply(How { path, parallel }, rows, m, packed, slice);
             });
-        };
-        py.detach(|| on_pool(parallel, work));
+        });
     }
     Ok(out)
 }

@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 mod blake3_tree;
+mod crew;
 pub mod elements;
 mod gather;
 mod kernel;

@@ -3,15 +3,15 @@
 //! Integers wrap at 64 bits as numpy's do. Sums of products of 16-bit integers are taken in f64: each term and each
 //! partial sum is an integer below 2^53, so the result does not depend on the order and no bit is lost.
 
+use super::crew::{self, each};
+use super::matmul::Shared;
+use attention::{Columns, KEYS_MAX, Keys, Powers, Scratch, Values};
 use numpy::{
     Element, PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
     PyReadonlyArray3, PyUntypedArrayMethods,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use rayon::prelude::*;
-
-use attention::{Columns, KEYS_MAX, Keys, Powers, Scratch, Values};
 
 /// Below this many elements an operator stays on the calling thread.
 const SERIAL: usize = 1 << 15;
@@ -49,6 +49,7 @@ macro_rules! versions {
 
 mod attention;
 mod fused;
+mod steps;
 
 #[inline(always)]
 fn round_shift(x: i64, n: u32) -> i64 {
@@ -262,22 +263,18 @@ fn each_row<T: Send>(
     work: usize,
     task: impl Fn(usize, &mut [T]) + Sync,
 ) {
-    if work < SERIAL {
-        out.chunks_mut(width)
-            .enumerate()
-            .for_each(|(row, out)| task(row, out));
-    } else {
-        let rows = (out.len() / width)
-            .div_ceil(4 * rayon::current_num_threads())
-            .max(1);
-        out.par_chunks_mut(rows * width)
-            .enumerate()
-            .for_each(|(part, out)| {
-                for (row, out) in out.chunks_mut(width).enumerate() {
-                    task(part * rows + row, out);
-                }
-            });
-    }
+    let rows = out.len() / width;
+    let per_task = match work < SERIAL {
+        true => rows,
+        false => rows.div_ceil(4 * crew::threads()),
+    };
+    let shared = Shared::new(out);
+    each(work >= SERIAL, rows.div_ceil(per_task.max(1)), |part| {
+        for row in part * per_task..rows.min((part + 1) * per_task) {
+            // SAFETY: each row belongs to one part.
+            task(row, unsafe { shared.part(row * width, width) });
+        }
+    });
 }
 
 fn same(what: &str, got: usize, expected: usize) -> PyResult<()> {
@@ -480,25 +477,17 @@ fn attention_scores<'py>(
             let column = key_offset + head * head_size;
             Keys::new(columns(keys, key_width, column, head_size), n, shift)
         });
-        let tasks: Vec<_> = to
-            .chunks_mut(m * n)
-            .enumerate()
-            .flat_map(|(head, out)| {
-                let parts = out.chunks_mut(attention::ROWS * n).enumerate();
-                parts.map(move |(part, out)| (head, part * attention::ROWS, out))
-            })
-            .collect();
-        let task = |(head, first, out): (usize, usize, &mut [i32])| {
+        let parts = m.div_ceil(attention::ROWS);
+        let shared = Shared::new(to);
+        each(parallel, heads * parts, |task| {
+            let (head, first) = (task / parts, task % parts * attention::ROWS);
+            let at = [first, attention::ROWS.min(m - first)];
             let column = query_offset + head * head_size;
             let queries = columns(queries, query_width, column, head_size);
-            let at = [first, out.len() / n];
+            // SAFETY: tasks differ in heads or rows.
+            let out = unsafe { shared.part((head * m + first) * n, at[1] * n) };
             by_head[head].scores(queries, at, &mut Scratch::default(), out);
-        };
-        if parallel {
-            tasks.into_par_iter().for_each(task);
-        } else {
-            tasks.into_iter().for_each(task);
-        }
+        });
     });
     drop(writable);
     Ok(out)
@@ -582,53 +571,14 @@ fn attend<'py>(
     offsets: [usize; 3],
     shift: u32,
 ) -> PyResult<Bound<'py, PyArray2<i16>>> {
-    let [m, n] = [queries.shape()[0], keys.shape()[0]];
-    let widths = [queries.shape()[1], keys.shape()[1], values.shape()[1]];
-    for (width, offset) in widths.into_iter().zip(offsets) {
-        check_heads(width, heads, head_size, offset)?;
-    }
-    within("shift", (1..=40).contains(&shift))?;
-    within("rows", m >= 1 && (1..KEYS_MAX).contains(&n))?;
-    same("values", values.shape()[0], n)?;
-    let table = table.as_slice()?;
-    same("table", table.len(), 1024)?;
-    let (queries, keys, values) = (queries.as_slice()?, keys.as_slice()?, values.as_slice()?);
-    let width = heads * head_size;
-    let out = unset2::<i16>(py, [m, width]);
+    let attention = steps::Attention::new(table.as_slice()?, heads, head_size, offsets, shift)?;
+    let shapes = [&queries, &keys, &values].map(|given| [given.shape()[0], given.shape()[1]]);
+    attention.check(shapes)?;
+    let out = unset2::<i16>(py, [shapes[0][0], attention.width()]);
     let mut writable = out.readwrite();
     let to = writable.as_slice_mut()?;
-    py.detach(|| {
-        let parallel = heads * m * n * 16 >= SERIAL;
-        let powers = Powers::new(table);
-        let by_head = collect(parallel, heads, |head| {
-            let [_, key, value] = offsets.map(|offset| offset + head * head_size);
-            let keys = Keys::new(columns(keys, widths[1], key, head_size), n, shift);
-            (
-                keys,
-                Values::new(columns(values, widths[2], value, head_size), n),
-            )
-        });
-        each_part(parallel, to, width, |first, rows, out| {
-            let mut scratch = Scratch::default();
-            for (head, (keys, values)) in by_head.iter().enumerate() {
-                let column = offsets[0] + head * head_size;
-                let queries = columns(queries, widths[0], column, head_size);
-                let parts = out.chunks_mut(attention::ROWS * width).enumerate();
-                for (part, out) in parts {
-                    let done = part * attention::ROWS;
-                    let at = [first + done, attention::ROWS.min(rows - done)];
-                    let out = &mut out[head * head_size..];
-                    attention::attend(
-                        (keys, values, &powers),
-                        queries,
-                        at,
-                        &mut scratch,
-                        (out, width),
-                    );
-                }
-            }
-        });
-    });
+    let given = [queries.as_slice()?, keys.as_slice()?, values.as_slice()?];
+    py.detach(|| attention.apply(given, shapes, to));
     drop(writable);
     Ok(out)
 }
@@ -648,11 +598,14 @@ fn collect<T: Send>(
     count: usize,
     make: impl Fn(usize) -> T + Sync + Send,
 ) -> Vec<T> {
-    if parallel {
-        (0..count).into_par_iter().map(make).collect()
-    } else {
-        (0..count).map(make).collect()
-    }
+    let mut made: Vec<Option<T>> = (0..count).map(|_| None).collect();
+    let shared = Shared::new(&mut made);
+    each(parallel, count, |index| {
+        // SAFETY: each place belongs to one task.
+        let place = unsafe { shared.part(index, 1) };
+        place[0] = Some(make(index));
+    });
+    made.into_iter().flatten().collect()
 }
 
 /// Run a task for parts of the rows of `out`: first row, number of rows, the rows.
@@ -663,18 +616,17 @@ fn each_part<T: Send>(
     task: impl Fn(usize, usize, &mut [T]) + Sync,
 ) {
     let rows = out.len() / width;
-    let threads = if parallel {
-        rayon::current_num_threads()
-    } else {
-        1
-    };
-    if threads == 1 {
-        return task(0, rows, out);
-    }
-    let per_task = rows.div_ceil(2 * threads).next_multiple_of(attention::ROWS);
-    out.par_chunks_mut(per_task * width)
-        .enumerate()
-        .for_each(|(part, out)| task(part * per_task, out.len() / width, out));
+    let parts = if parallel { 4 * crew::threads() } else { 1 };
+    let per_task = rows.div_ceil(parts).next_multiple_of(attention::ROWS);
+    let shared = Shared::new(out);
+    each(parallel, rows.div_ceil(per_task), |part| {
+        let first = part * per_task;
+        let count = per_task.min(rows - first);
+        // SAFETY: parts differ in rows.
+        task(first, count, unsafe {
+            shared.part(first * width, count * width)
+        });
+    });
 }
 
 /// An array that the caller fills before anyone sees it: zeroing it costs as much as a cheap operator.
@@ -725,5 +677,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     operators.add_function(wrap_pyfunction!(attend, &operators)?)?;
     operators.add_function(wrap_pyfunction!(lookup, &operators)?)?;
     operators.add_class::<fused::Linear>()?;
+    operators.add_class::<steps::Attention>()?;
+    operators.add_class::<steps::Steps>()?;
     module.add_submodule(&operators)
 }

@@ -7,13 +7,12 @@
 // Indices name rows, columns, panels: an enumerate would hide which.
 #![allow(clippy::needless_range_loop)]
 
+use super::crew::each;
 use super::gather::{self, WIDE};
 use super::kernel::{
     self, Block, Bytes64, Fold, Ints16, Line, PANELS, Path, ROWS, TILE, Words32, ZERO_INTS,
 };
-use super::matmul::{
-    How, Packed, Pool, SERIAL_MACS, Shared, choose, each, multiply, on_pool, write_rows,
-};
+use super::matmul::{How, Packed, Pool, SERIAL_MACS, Shared, choose, multiply, write_rows};
 use super::noise::{self, Cycles};
 use blake3::IncrementCounter;
 use blake3::platform::Platform;
@@ -553,7 +552,7 @@ impl PreparedWeights {
                     )
                 })
             };
-            py.detach(|| on_pool(parallel, work))
+            py.detach(work)
         };
         let winners = winners
             .into_iter()

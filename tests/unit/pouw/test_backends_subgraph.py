@@ -1,5 +1,7 @@
 """Operators that run together give what they give one by one, and only those go together that nobody observes."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -99,3 +101,35 @@ def test_a_wrong_subgraph_is_refused():
     served("native")
     with pytest.raises(BackendWrong, match="subgraph output mixed"):
         check_backend(Wrong())
+
+
+def test_patterns_alone_run_in_one_call():
+    hyperdust_core = pytest.importorskip("hyperdust_core")
+    backend = NativeBackend()
+    alone = cases_subgraph.patterns_alone(SUBGRAPH)
+    x = cases_subgraph.inputs()[2]
+    expected = run_definitions(SUBGRAPH, (x,), CONSTANTS)
+    steps = native_fused.plan(alone)
+    whole = native_fused.prepare_whole(alone, steps, hyperdust_core, CONSTANTS, backend._pack)
+    assert whole is not None
+    for output, got in zip(alone.outputs, whole((x,)), strict=True):
+        assert np.array_equal(got, expected[output.operator])
+    # an operator that no pattern holds keeps the subgraph to its steps
+    with_one_more = native_fused.plan(SUBGRAPH)
+    assert native_fused.prepare_whole(SUBGRAPH, with_one_more, hyperdust_core, CONSTANTS, backend._pack) is None
+
+
+def test_products_on_all_cores_from_several_threads_are_exact():
+    hyperdust_core = pytest.importorskip("hyperdust_core")
+    rng = np.random.default_rng(11)
+    cases = []
+    for m, k, n in ((300, 257, 129), (1, 5000, 1700), (130, 400, 500), (700, 96, 48)):
+        a, b = (rng.integers(-128, 128, (rows, k), dtype=np.int8) for rows in (m, n))
+        a[-1], b[-1] = -128, -128
+        cases.append((a, hyperdust_core.PackedWeights(b), a.astype(np.float64) @ b.T.astype(np.float64)))
+
+    def wrong(_: int) -> int:
+        return sum(not np.array_equal(weights.matmul(a), exact) for a, weights, exact in cases * 8)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(wrong, range(4))) == [0, 0, 0, 0]

@@ -9,14 +9,12 @@ use super::{
     Table, add_row, check_factors, clamp16, layer_norm_row, quantize_row, round_shift,
     row_maximum_row, same, unset2, within,
 };
-use crate::pouw::kernel::{self, Block, Bytes64, Fold, Ints16, PANELS, ROWS, TILE, ZERO_INTS};
-use crate::pouw::matmul::{Packed, PackedWeights, Pool, SERIAL_MACS, Shared, each, on_pool};
+use crate::pouw::crew::each;
+use crate::pouw::kernel::{self, Fold, Ints16, PANELS, ROWS, TILE, ZERO_INTS};
+use crate::pouw::matmul::{Packed, PackedWeights, Pool, SERIAL_MACS, Shared, Tasks, each_block};
 use numpy::{PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-
-/// Rows that share a panel of weights while it is in cache.
-const ROWS_PER_TASK: usize = 128;
 
 struct Norm {
     gamma: Vec<i32>,
@@ -98,32 +96,18 @@ impl Linear {
 
     /// `out[m][n]`: the product rescaled, looked up where there is a table.
     fn multiply(&self, packed: &Packed, buffers: &Buffers, parallel: bool, out: &mut [i16]) {
-        let (n, width, m) = (packed.n, 4 * packed.groups, buffers.maxima.len());
+        let (n, m) = (packed.n, buffers.maxima.len());
         let path = kernel::detect();
-        let row_tasks = m.div_ceil(ROWS_PER_TASK);
         let shared = Shared::new(out);
-        let task = |task: usize| {
-            let first = task / row_tasks * PANELS;
-            let panels = PANELS.min(packed.panels() - first);
-            let lines: [&[Bytes64]; PANELS] =
-                std::array::from_fn(|panel| packed.panel(first + panel.min(panels - 1)));
-            let columns = (panels * TILE).min(n - first * TILE);
+        let tasks = Tasks::new(m, packed);
+        each(parallel, tasks.count(), |task| {
             let mut sums = [[ZERO_INTS; PANELS]; ROWS];
             let mut scaled = [[[0i16; TILE]; PANELS]; ROWS];
-            let mut row = task % row_tasks * ROWS_PER_TASK;
-            let end = m.min(row + ROWS_PER_TASK);
-            while row < end {
-                let count = ROWS.min(end - row);
-                let sources: [&[u8]; ROWS] = std::array::from_fn(|index| {
-                    &buffers.rows[(row + index.min(count - 1)) * width..][..width]
-                });
-                let block = Block {
-                    rows: &sources[..count],
-                    panels: &lines[..panels],
-                    starts: &packed.starts[first..first + panels],
-                    groups: packed.groups,
-                };
-                kernel::run(path, &block, None::<&mut Fold<'_>>, &mut sums);
+            let part = tasks.part(task);
+            each_block(part, (&buffers.rows, packed), |row, first, block| {
+                let (count, panels) = (block.rows.len(), block.panels.len());
+                let columns = (panels * TILE).min(n - first * TILE);
+                kernel::run(path, block, None::<&mut Fold<'_>>, &mut sums);
                 rescale_lines(
                     &sums[..count],
                     &buffers.maxima[row..row + count],
@@ -140,10 +124,8 @@ impl Linear {
                         table.look_up(to);
                     }
                 }
-                row += count;
-            }
-        };
-        each(parallel, packed.panels().div_ceil(PANELS) * row_tasks, task);
+            });
+        });
     }
 
     /// `out = layer_norm(residual + out)`, row by row.
@@ -233,36 +215,57 @@ impl Linear {
         x: PyReadonlyArray2<'py, i16>,
         residual: Option<PyReadonlyArray2<'py, i16>>,
     ) -> PyResult<Bound<'py, PyArray2<i16>>> {
-        let packed = &self.packed.get().packed;
-        let ([m, k], n) = ([x.shape()[0], x.shape()[1]], packed.n);
-        same("k", k, packed.k)?;
-        within("rows", m >= 1)?;
-        let x = x.as_slice()?;
-        let residual = match (&residual, &self.norm) {
-            (Some(residual), Some(_)) => {
-                same("residual rows", residual.shape()[0], m)?;
-                same("residual columns", residual.shape()[1], n)?;
-                Some(residual.as_slice()?)
-            }
-            (None, None) => None,
-            _ => return Err(PyValueError::new_err("a residual goes with a norm")),
-        };
-        let out = unset2::<i16>(py, [m, n]);
+        let width = self.width();
+        let rows = x.shape()[0];
+        let out = unset2::<i16>(py, [rows, width]);
         {
+            let residual = match &residual {
+                Some(residual) => Some((residual.as_slice()?, residual.shape()[1])),
+                None => None,
+            };
+            self.check(
+                (rows, x.shape()[1]),
+                residual.map(|(held, width)| (held.len() / width.max(1), width)),
+            )?;
+            let (x, residual) = (x.as_slice()?, residual.map(|(held, _)| held));
             let mut writable = out.readwrite();
             let to = writable.as_slice_mut()?;
-            let parallel = m * n * k >= SERIAL_MACS;
-            let work = || {
-                self.buffers.with(|buffers| {
-                    self.quantize(x, packed, parallel, buffers);
-                    self.multiply(packed, buffers, parallel, to);
-                    if let (Some(norm), Some(residual)) = (&self.norm, residual) {
-                        self.normalize(norm, residual, n, parallel, to);
-                    }
-                });
-            };
-            py.detach(|| on_pool(parallel, work));
+            py.detach(|| self.apply(x, residual, to));
         }
         Ok(out)
+    }
+}
+
+impl Linear {
+    /// Columns of the output.
+    pub fn width(&self) -> usize {
+        self.packed.get().packed.n
+    }
+
+    /// Refuse what `apply` does not take: shapes of x and of the residual.
+    pub fn check(&self, (m, k): (usize, usize), residual: Option<(usize, usize)>) -> PyResult<()> {
+        same("k", k, self.packed.get().packed.k)?;
+        within("rows", m >= 1)?;
+        match (residual, &self.norm) {
+            (Some((rows, width)), Some(_)) => {
+                same("residual rows", rows, m)?;
+                same("residual columns", width, self.width())
+            }
+            (None, None) => Ok(()),
+            _ => Err(PyValueError::new_err("a residual goes with a norm")),
+        }
+    }
+
+    /// `out[m][n]` from `x[m][k]`, both checked.
+    pub fn apply(&self, x: &[i16], residual: Option<&[i16]>, out: &mut [i16]) {
+        let packed = &self.packed.get().packed;
+        let parallel = out.len() * packed.k >= SERIAL_MACS;
+        self.buffers.with(|buffers| {
+            self.quantize(x, packed, parallel, buffers);
+            self.multiply(packed, buffers, parallel, out);
+            if let (Some(norm), Some(residual)) = (&self.norm, residual) {
+                self.normalize(norm, residual, packed.n, parallel, out);
+            }
+        });
     }
 }
