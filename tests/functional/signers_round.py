@@ -241,7 +241,7 @@ def test_a_stuck_round_is_bumped_by_whoever_is_left(node, bitcoin, signers):
     pay_in(node, bitcoin)
     bitcoin.mine(2)
     first = round_in_pool(bitcoin)
-    leader = next(index for index in range(3) if "round sent" in signers.log(index))
+    leader, *_ = poll(lambda: [index for index in range(3) if "round sent" in signers.log(index)])
     signers.kill(leader)
     bumped = wait_stuck(bitcoin, lambda: next((txid for txid in pool(bitcoin) if txid != first.txid), None))
     bumped = Transaction.decode(bitcoin.client.raw_transaction(bumped))
