@@ -125,33 +125,39 @@ class StandIn:
                     return None
                 return {"number": hex(number), "hash": "0x" + self.place(number)[0].hex()}
             if method == "hyperdust_getAnchorFacts":
-                number, state = int(params[0], 16), self.states[int(params[0], 16)]
-                return {
-                    "blockHash": "0x" + self.place(number)[0].hex(),
-                    "stateRoot": "0x" + bytes([1] * 32).hex(),
-                    "pegOutRoot": "0x" + compute_peg_out_root(state).hex(),
-                    "workRoot": "0x" + bytes([2] * 32).hex(),
-                    "vaultSats": state.vault_sats,
-                    "previous": params[1],
-                }
+                return self._facts(int(params[0], 16), params[1])
             if method == "hyperdust_finality":
                 return {"final": {"block": final, "hash": "0x" + self.place(final)[0].hex()}}
-            if method == "hyperdust_getAnnouncedDeposits":
-                return [
-                    {
-                        "userKey": "0x" + one.user_key.hex(),
-                        "address": "0x" + one.address.hex(),
-                        "maxFee": one.max_fee,
-                        "epoch": one.epoch,
-                    }
-                    for one in self.announced
-                ]
-            if method == "hyperdust_submitEvidence":
-                raw = bytes.fromhex(params[0][2:])
-                if raw not in self.pool:
-                    self.pool.append(raw)
-                return "0x" + keccak256(raw).hex()
-            raise KeyError(method)
+            return self._evidence(method, params)
+
+    def _facts(self, number, previous):
+        state = self.states[number]
+        return {
+            "blockHash": "0x" + self.place(number)[0].hex(),
+            "stateRoot": "0x" + bytes([1] * 32).hex(),
+            "pegOutRoot": "0x" + compute_peg_out_root(state).hex(),
+            "workRoot": "0x" + bytes([2] * 32).hex(),
+            "vaultSats": state.vault_sats,
+            "previous": previous,
+        }
+
+    def _evidence(self, method, params):
+        if method == "hyperdust_getAnnouncedDeposits":
+            return [
+                {
+                    "userKey": "0x" + one.user_key.hex(),
+                    "address": "0x" + one.address.hex(),
+                    "maxFee": one.max_fee,
+                    "epoch": one.epoch,
+                }
+                for one in self.announced
+            ]
+        if method == "hyperdust_submitEvidence":
+            raw = bytes.fromhex(params[0][2:])
+            if raw not in self.pool:
+                self.pool.append(raw)
+            return "0x" + keccak256(raw).hex()
+        raise KeyError(method)
 
     def _handler(self):
         stand_in = self
