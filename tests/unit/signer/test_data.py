@@ -4,20 +4,23 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.anchors import NO_DATA, Anchor
+from bridge.anchors import NO_DATA, Anchor, find_anchor
 from bridge.batch import BatchHead, build_payloads
 from bridge.data import data_root, envelope_script
+from bridge.params import REGTEST
 from bridge.scripts import deposit_output
 from bridge.transactions import Output
 from chain.blocks import Block, Body, encode_body
 from hyperdust.signer import data_watch
 from hyperdust.signer.data import Known, find_base
-from hyperdust.signer.errors import DataDiffers, DataUnknown, ProposalMalformed
-from hyperdust.signer.proposal import MAX_PAYLOADS, PayloadPlace
+from hyperdust.signer.errors import DataDiffers, DataUnknown, PeerRefused, ProposalMalformed
+from hyperdust.signer.proposal import MAX_PAYLOADS, PayloadPlace, Proposal
 from hyperdust.signer.rebuild import Sources
+from hyperdust.signer.role import Signer
 from tests.unit.bridge.keys import make_binding, make_key
 from tests.unit.bridge.test_batch import START, make_chain
 from tests.unit.signer.signer_world import PAY_TO, RULES, World
+from tests.unit.signer.test_together import Others, Peer, take_turn
 
 GENESIS = Block(replace(START, number=0), Body((), (), b""))
 
@@ -320,3 +323,23 @@ def test_what_a_deposit_was_made_by_is_no_anchor(tmp_path):
         assert find_base(world.state, world.sources.data) == (NO_DATA, NO_DATA)
     finally:
         world.close()
+
+
+class WithoutData(Peer):
+    """Refuses any data."""
+
+    def sign(self, raw, signature):
+        if Proposal.decode(raw, RULES).data:
+            raise PeerRefused("DataUnknown", "DataUnknown: confirmations of payload: got 0, expected at least 6")
+        return super().sign(raw, signature)
+
+
+def test_no_anchor_waits_for_data_that_others_refuse(world):
+    place = world.post(world.payload(1, 4))
+    assert world.prepare().proposal.data == (place,)
+    second, third = WithoutData(world.other), WithoutData(world.session(2))
+    signer = Signer(world.leader, Others(world, world.leader, second, third), REGTEST)
+    made = take_turn(world, signer)
+    anchor = find_anchor(made)
+    assert anchor is not None
+    assert anchor.data_root == NO_DATA
