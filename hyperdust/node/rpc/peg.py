@@ -8,7 +8,7 @@ from bridge.errors import HeaderUnknown
 from bridge.params import NETWORKS
 from bridge.peg_state import PegState
 from bridge.rules import WEI_PER_SAT
-from bridge.scripts import Binding, address_of, deposit_output
+from bridge.scripts import Binding, Custody, address_of, deposit_output
 from bridge.work import show_hash
 from chain.errors import HyperdustError
 from chain.state import PEG_KEY
@@ -178,13 +178,23 @@ def _book(request: Request, state: PegState) -> Json:
         "queued_withdrawals": len(state.queue),
         "queued_sats": sum(one.value for one in state.queue),
         "next_withdrawal": state.next_number,
-        "signers": {
-            "epoch": custody.epoch,
-            "threshold": custody.signers.threshold,
-            "keys": [shapes.data(key) for key in custody.signers.keys],
-            "group_key": shapes.data(custody.signers.group_key) if custody.signers.group_key else None,
-        },
+        "signers": _signers(custody),
+        "announced": _announcement(state.announced[-1]) if state.announced else None,
+        "named_by_council": [_announcement(one) for one in state.rescuers],
     }
+
+
+def _signers(custody: Custody) -> Json:
+    return {
+        "epoch": custody.epoch,
+        "threshold": custody.signers.threshold,
+        "keys": [shapes.data(key) for key in custody.signers.keys],
+        "group_key": shapes.data(custody.signers.group_key) if custody.signers.group_key else None,
+    }
+
+
+def _announcement(custody: Custody) -> Json:
+    return {**_signers(custody), "starts_at": custody.starts_at}
 
 
 def _missing(request: Request, state: PegState) -> int | None:

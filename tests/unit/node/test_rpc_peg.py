@@ -187,6 +187,25 @@ def test_a_withdrawal_from_burning_to_payment(chain: PegChain, call: Call) -> No
     assert status["queued_withdrawals"] == 0
 
 
+def test_everybody_sees_who_is_announced(chain: PegChain, call: Call) -> None:
+    chain.fund()
+    assert call("hyperdust_pegStatus")["announced"] is None
+    chain.announce(7)
+    chain.extend()
+    status = call("hyperdust_pegStatus")
+    (following,) = chain.peg.announced
+    assert status["signers"]["epoch"] == 0
+    assert (status["announced"]["epoch"], status["announced"]["starts_at"]) == (1, following.starts_at)
+    assert status["announced"]["keys"] == ["0x" + key.hex() for key in following.signers.keys]
+    chain.bury(chain.rules.emergency_blocks)
+    chain.extend()
+    chain.announce(by_council=True)
+    chain.extend()
+    status = call("hyperdust_pegStatus")
+    assert [one["epoch"] for one in status["named_by_council"]] == [2]
+    assert status["announced"]["epoch"] == 1
+
+
 def test_anchors_make_blocks_safe_and_finalized(chain: PegChain, peg: Peg, call: Call) -> None:
     chain.fund()
     chain.send("", value=10**15)  # burned: pays for anchors
