@@ -135,6 +135,7 @@ async def run_node(config: NodeConfig) -> None:
         finally:
             work.stop()
             metrics.stop()
+            node.importer.stop()
             if node.follower is not None:
                 node.follower.stop()
     log.info("stopped", threads=threading.active_count())

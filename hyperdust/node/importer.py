@@ -66,6 +66,7 @@ class Importer:
     ) -> None:
         self._store = store
         self._waiting = WaitingBlocks() if waiting is None else waiting
+        self._stopping = False
         self._params = params
         self._bitcoin = bitcoin
         self._clock = clock
@@ -101,12 +102,18 @@ class Importer:
         with self._lock:
             waiting = self._waiting.by_height()
         for block in waiting:
+            if self._stopping:
+                break
             with self._lock:
                 imported = self._try_again(block)
             if imported is not None:
                 done += 1
                 self._tell(imported)
         return done
+
+    def stop(self) -> None:
+        """Have a retry end after the block that it is at: the database is about to be closed."""
+        self._stopping = True
 
     def _try_again(self, block: Block) -> Imported | None:
         block_hash = block.header.hash

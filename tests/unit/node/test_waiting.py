@@ -71,6 +71,14 @@ def test_a_block_that_waited_is_taken_in_with_those_on_top_once_bitcoin_shows_it
     assert (len(behind.waiting), behind.waiting.size_bytes) == (0, 0)
 
 
+def test_a_node_that_stops_leaves_them_where_they_are(behind):
+    behind.refuse(behind.ahead.extend(), errors.OriginTooShallow)
+    behind.see_bitcoin()
+    behind.importer.stop()
+    assert behind.importer.retry() == 0
+    assert (behind.head, len(behind.waiting)) == (0, 1)
+
+
 def test_what_arrives_again_takes_its_children_along(behind):
     first, second = behind.ahead.extend(), behind.ahead.extend()
     behind.refuse(first, errors.OriginTooShallow)
