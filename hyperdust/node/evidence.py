@@ -207,7 +207,7 @@ class EvidencePool:
         read_vault_transaction(state, proven, self._rules)
 
     def _make_room(self, size: int, state: PegState) -> None:
-        """Drop what was applied longest ago, then refuse."""
+        """Drop what was applied longest ago and what Bitcoin dropped, then refuse."""
         applied = {(record.coin.txid, record.block_hash) for record in state.records}
         waiting = _unclaimed(state)
         held = sum(len(one.raw) for one in self._items.values())
@@ -216,7 +216,7 @@ class EvidencePool:
                 return
             item = one.item
             if isinstance(item, Evidence):
-                is_done = (one.txid, item.block_hash) in applied
+                is_done = (one.txid, item.block_hash) in applied or not self._may_count(item, state)
             elif isinstance(item, Claim):
                 is_done = item.outpoint not in waiting
             else:
@@ -227,6 +227,17 @@ class EvidencePool:
                 self._store.write_records({_RECORD + one.id: None})
         if len(self._items) >= MAX_ITEMS or held + size > MAX_BYTES:
             raise EvidencePoolFull(f"{len(self._items)} items, {held} bytes of evidence wait")
+
+    def _may_count(self, item: Evidence, state: PegState) -> bool:
+        """Whether its block is on Bitcoin's best chain, and not so old that the peg has forgotten what was in it.
+
+        Should a lost branch win again, signers hand theirs in again.
+        """
+        try:
+            height = check_on_branch(item.block_hash, self._bitcoin, self._bitcoin.hash_at(self._bitcoin.height))
+        except SweepNotOnBranch:
+            return False
+        return state.base is None or height > state.base.height
 
 
 def order_chain(pooled: Iterable[Pooled]) -> list[Pooled]:

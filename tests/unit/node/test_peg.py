@@ -17,6 +17,7 @@ from chain.blocks import Block, Withdrawal, certificate_commitment
 from consensus import errors
 from consensus.evidence import encode_evidence_item
 from hyperdust.node.builder import Template
+from hyperdust.node.evidence import EvidencePoolFull
 from tests.peg_chain import NEWCOMER, USER, WITNESS_SCRIPT, PegChain, decode_requests
 from tests.small_chain import MINER
 
@@ -380,6 +381,26 @@ def test_the_pool_takes_what_the_signers_made(chain: PegChain) -> None:
     with pytest.raises(NoVaultTransaction):
         chain.pool.add(encode_evidence_item(foreign))
     assert len(chain.pool.items) == 1
+
+
+def test_evidence_of_blocks_that_bitcoin_dropped_makes_room(chain: PegChain, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = chain.fund()
+    stale = chain.pool.items[0]
+    monkeypatch.setattr("hyperdust.node.evidence.MAX_ITEMS", 1)
+    chain.withdraw()
+    chain.extend()
+    payout = chain.draft()
+    chain.bitcoin.mine([payout])
+    above = chain.show(payout)
+    assert [one.raw for one in chain.pool.items] == [above], "the sweep's was applied"
+    chain.bitcoin.drop(2)
+    chain.bitcoin.mine([])
+    chain.bitcoin.mine([payout])
+    again = chain.show(payout)
+    assert [one.raw for one in chain.pool.items] == [again], "the lost block's is not missed"
+    with pytest.raises(EvidencePoolFull):
+        chain.pool.add(stale.raw)
+    assert sweep
 
 
 def test_a_reorganisation_of_the_l2_takes_the_peg_back_and_credits_again(chain: PegChain, tmp_path: Path) -> None:
