@@ -20,6 +20,7 @@ from pouw.compiler.aten_rotary import (
     rms_norm,
     root_inverse,
     turn,
+    turned_in_part,
 )
 from pouw.compiler.aten_views import concatenate, permute, reshape, same, select, split, take_slice, transpose, unbind
 from pouw.compiler.program import Float
@@ -219,6 +220,16 @@ def multiply(work: Translation, node: Any, x: Any, y: Any) -> Any:
     return affine(work, node, x, factor, np.zeros(1, dtype=np.float32))
 
 
+def compare(work: Translation, _node: Any, x: Any, *_: Any) -> Any:
+    """Refuse to compare what an input decides; tables of sizes are constants and do not come here."""
+    if isinstance(x, Ids):
+        raise work.refuse(
+            "ne",
+            "compares token ids (with padding, say): let your module pass position_ids, or compile the model's folder",
+        )
+    raise work.refuse("ne", "compares values of the module")
+
+
 def negative(work: Translation, node: Any, x: Any) -> Any:
     """Return -x."""
     part = negate(work, x) if isinstance(x, Matrix) else None
@@ -289,7 +300,7 @@ def mean(work: Translation, node: Any, x: Any, dim: Any = None, *_: Any, **__: A
 
 def joined(work: Translation, node: Any, parts: Any, dim: int = 0) -> Any:
     """Halves exchanged, or constant rows before a matrix."""
-    return halves(work, parts, dim) or concatenate(work, node, parts, dim)
+    return halves(work, parts, dim) or turned_in_part(work, parts, dim) or concatenate(work, node, parts, dim)
 
 
 def dropout(work: Translation, _node: Any, x: Any, _p: float, train: bool) -> Any:  # noqa: FBT001  # as ATen passes it
@@ -311,6 +322,7 @@ HANDLERS: Mapping[str, Callable[..., Any]] = {
     **{name: activation(name) for name in FUNCTIONS},
     **{f"{name}_": activation(name) for name in FUNCTIONS},
     "neg": negative,
+    **dict.fromkeys(("ne", "eq", "lt", "le", "gt", "ge"), compare),
     "rsqrt": root_inverse,
     "rms_norm": own_rms_norm,
     "add": add,

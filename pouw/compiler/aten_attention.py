@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pouw.compiler.aten_masks import CAUSAL, FULL, kind_of
+from pouw.compiler.aten_rotary import in_pairs
 from pouw.compiler.translation import Mask, Matrix, Scores, Translation
 
 
@@ -52,6 +53,8 @@ def attend(
     shared = _shared(parts[1]) if causal and _shared(parts[1]) == _shared(parts[2]) else 1
     parts = (parts[0], *(_each(part, shared) for part in parts[1:]))
     grouped = grouped or shared > 1
+    if all(isinstance(part, Matrix) for part in parts):
+        parts = (*in_pairs(work, parts[0], parts[1]), parts[2])
     for part in parts:
         if not isinstance(part, Matrix) or part.rows != part.columns.ndim - 1:
             raise work.refuse(name, "queries, keys and values are expected as [1, heads, rows, size]")

@@ -82,7 +82,9 @@ def mean_square(work: Translation, x: Any, axes: list[int]) -> MeanSquare | None
     if square.function != "square" or axes not in ([-1], [rank - 1]) or x.rows == rank - 1:
         return None
     if x.columns.shape[-1] != work.widths[x.node]:
-        raise work.refuse("mean", f"a norm of each of {x.columns.size // x.columns.shape[-1]} heads is not known here")
+        raise work.refuse(
+            "mean", f"a norm of each of {x.columns.size // x.columns.shape[-1]} heads: compile the model's folder"
+        )
     return MeanSquare(Matrix(square.sources[0], np.arange(work.widths[square.sources[0]]), x.rows))
 
 
@@ -119,3 +121,67 @@ def own_rms_norm(
         raise work.refuse("rms_norm", f"normalises {list(shape)}, only the last axis {[width]} is known")
     gamma = np.ones(width, dtype=np.float32) if weight is None else float32(weight)
     return rms(work, node, source, gamma, 1.2e-7 if epsilon is None else float(epsilon))
+
+
+def turned_in_part(work: Translation, parts: Any, dim: int) -> Matrix | None:
+    """Return cat((turned, rest)) of heads of which positions turn the first entries; None for anything else.
+
+    Entries are put in the order in which the operator pairs them, and the rest is turned by nothing.
+    """
+    if len(parts) != 2 or not all(isinstance(part, Matrix) for part in parts):
+        return None
+    turned, rest = parts
+    rope, below = work.nodes[turned.node], work.nodes[rest.node]
+    rank = turned.columns.ndim + (turned.rows is not None)
+    if rope.kind != "rope" or below.kind != "linear" or dim not in {-1, rank - 1} or turned.rows != rest.rows:
+        return None
+    own = work.nodes[rope.sources[0]]
+    size, more = turned.columns.shape[-1], rest.columns.shape[-1]
+    if own.kind != "linear" or own.sources != below.sources or more % 2 or turned.rows is None:
+        raise work.refuse("cat", "of what positions turn and a rest that is no part of the same layer")
+    heads = turned.columns.size // size
+    places = rest.columns.reshape(heads, more)
+    half = (size + more) // 2
+    order = np.concatenate(  # for each entry as the module has it: where it stands among the pairs
+        [
+            np.arange(size // 2),
+            half + np.arange(size // 2),
+            size // 2 + np.arange(more // 2),
+            half + size // 2 + np.arange(more // 2),
+        ]
+    )
+
+    def rows(name: str) -> Float:
+        first = own.arrays[name].reshape(heads, size, *own.arrays[name].shape[1:])
+        second = below.arrays[name][places]
+        both = np.concatenate([first, second], axis=1)
+        paired = np.empty_like(both)
+        paired[:, order] = both
+        return np.ascontiguousarray(paired).reshape(heads * (size + more), *both.shape[2:])
+
+    width = heads * (size + more)
+    arrays = {"weight": rows("weight"), "bias": rows("bias")}
+    source = work.add("linear", width, *own.sources, arrays=arrays)
+    cosines, sines = np.split(rope.arrays["table"], 2, axis=1)
+    still = np.ones((len(cosines), more // 2), dtype=np.float32)
+    table = np.concatenate([cosines, still, sines, 0 * still], axis=1)
+    numbers = {"heads": heads, "head_size": size + more}
+    made = work.add("rope", width, source, arrays={"table": table}, numbers=numbers)
+    columns = np.arange(heads)[:, None] * (size + more) + order
+    return Matrix(made, columns.reshape(*turned.columns.shape[:-1], size + more), turned.rows)
+
+
+def in_pairs(work: Translation, queries: Matrix, keys: Matrix) -> tuple[Matrix, Matrix]:
+    """Return queries and keys with their heads' entries in order, where both have one order: sums do not see it."""
+    found = []
+    for part in (queries, keys):
+        size = part.columns.shape[-1]
+        heads = part.columns.reshape(-1, size)
+        within = heads - heads.min(axis=1, keepdims=True)
+        if work.nodes[part.node].kind != "rope" or not (within == within[0]).all():
+            return queries, keys
+        found.append((within[0], heads.min(axis=1)[:, None] + np.arange(size), part))
+    if not np.array_equal(found[0][0], found[1][0]):
+        return queries, keys
+    made = [Matrix(part.node, heads.reshape(part.columns.shape), part.rows) for _, heads, part in found]
+    return made[0], made[1]

@@ -124,9 +124,15 @@ def _refuse_view(work: Translation, operator: str) -> Any:
     raise work.refuse(operator, "takes a value that is no matrix of the module's")
 
 
+def _is_empty(work: Translation, part: Any) -> bool:
+    if isinstance(part, Matrix):
+        return part.columns.size == 0
+    return isinstance(part, work.torch.Tensor) and part.numel() == 0  # what no token has been cached in yet
+
+
 def concatenate(work: Translation, node: Any, parts: Any, dim: int = 0) -> Matrix:
     """Constant rows before a matrix: a class token. What is empty is left out."""
-    parts = [part for part in parts if not (isinstance(part, Matrix) and part.columns.size == 0)]
+    parts = [part for part in parts if not _is_empty(work, part)]
     if len(parts) == 1 and isinstance(parts[0], Matrix):
         return parts[0]
     *before, x = parts
@@ -155,7 +161,7 @@ def same(work: Translation, node: Any, x: Any, *_: Any, **__: Any) -> Any:
             fixed = [
                 (axis, a, b) for axis, (a, b) in enumerate(zip(shape, result.shape, strict=False)) if axis != x.rows
             ]
-            if len(shape) == result.dim() and all(b == a or a == 1 for _, a, b in fixed) and x.rows is not None:
+            if len(shape) == result.dim() and not any(a not in (1, b) for _, a, b in fixed) and x.rows is not None:
                 # entries of an axis of columns that stand several times: heads that share their keys
                 wide = [int(size) for axis, size in enumerate(result.shape) if axis != x.rows]
                 return Matrix(x.node, np.broadcast_to(x.columns, wide), x.rows)

@@ -190,8 +190,9 @@ def gated():
 class Rotary(nn.Module):
     """Norms, rotary positions and shared keys written out as Llama's modules write them."""
 
-    def __init__(self):
+    def __init__(self, turned=8):
         super().__init__()
+        self.part = turned
         self.words = nn.Embedding(50, 32)
         self.gamma = nn.Parameter(torch.rand(32) + 0.5)
         self.parts = nn.ModuleList(nn.Linear(32, width, bias=False) for width in (32, 16, 16))
@@ -204,10 +205,11 @@ class Rotary(nn.Module):
     def turned(self, x):
         with torch.no_grad():
             rows = torch.arange(x.shape[2], device=x.device)[None, :, None].float()
-            angles = (rows * 100.0 ** (-torch.arange(0, 8, 2) / 8)[None, None]).repeat(1, 1, 2)
+            angles = (rows * 100.0 ** (-torch.arange(0, self.part, 2) / 8)[None, None]).repeat(1, 1, 2)
             cosines, sines = angles.cos().unsqueeze(1), angles.sin().unsqueeze(1)
-        half = torch.cat((-x[..., 4:], x[..., :4]), dim=-1)
-        return x * cosines + half * sines
+        x, rest = x[..., : self.part], x[..., self.part :]
+        half = torch.cat((-x[..., self.part // 2 :], x[..., : self.part // 2]), dim=-1)
+        return torch.cat((x * cosines + half * sines, rest), dim=-1)
 
     def forward(self, ids):
         x = self.words(ids)
@@ -222,6 +224,7 @@ class Rotary(nn.Module):
 
 CASES = {
     "rotary": lambda: (Rotary(), 1),
+    "rotary_in_part": lambda: (Rotary(4), 1),
     "mlp": lambda: (nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 4)), 0),
     "tanh_gelu": lambda: (nn.Sequential(nn.Linear(16, 32), nn.GELU(approximate="tanh"), nn.Linear(32, 4)), 0),
     "batch_norm": lambda: (
@@ -471,6 +474,7 @@ def test_a_file_with_a_class_compiles_and_runs(tmp_path):
         ("return torch.nn.functional.dropout(x, training=True)", r"training mode.*model\.py"),
         ("return torch.cat((-x[:, 4:], x[:, :4]), -1)", r"output 0.*model\.py"),
         ("return x.view(x.shape[0], 2, 4).pow(2).mean(-1)", r"norm of each of 2 heads.*model\.py"),
+        ("return x * (x != 0)", r"ne.*values of the module.*model\.py"),
         ("return torch.rsqrt(x)", r"rsqrt.*RMS norm.*model\.py"),
         ("return x * torch.rsqrt(x.relu().pow(2).mean(-1, keepdim=True))", r"of the value itself.*model\.py"),
         ("return x * torch.arange(x.shape[0])[:, None]", r"model\.py"),
