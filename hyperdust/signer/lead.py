@@ -122,6 +122,7 @@ def prepare_bump(session: Session, before: Proposal, reachable: Reachable, path:
     Raises:
         RateTooHigh: somebody's maximum fee, the surplus or this signer's limit ends below.
         FeeTooLow: nodes would not take it in the place of the other.
+        NotMadeGood: its gifts would no longer make a frozen peg whole.
         The rules of `load_basis`, for one that is no longer possible.
     """
     sources, rules = session.sources, session.sources.rules
@@ -140,6 +141,8 @@ def prepare_bump(session: Session, before: Proposal, reachable: Reachable, path:
     if most < max(before.rate + 2 * rules.relay_step, least):
         raise RateTooHigh("rate of a replacement", before.rate, f"at most {most} for what takes part")
     draft = build_draft(state, replace(planned, rate=min(wanted, most)), rules)
+    if state.surplus_sats < 0:
+        check_enough(state, draft)
     vault = show_outpoint(basis.vault)
     return _prepare(
         session, draft, before.state, before.payable, before.planned_rate, vault, before.height, before.data

@@ -4,12 +4,13 @@ It signs nothing by itself: `Mender.look` gives the state that a round of gifts 
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from bridge.deposits import Outpoint
 from bridge.params import BitcoinParams
 from bridge.peg_errors import PegFrozen
 from bridge.peg_state import Freeze, PegState
-from bridge.shortage import compute_missing, gift_address
+from bridge.shortage import ASKED_RATE, compute_missing, gift_address
 from bridge.transactions import Transaction
 from chain.errors import Invalid, NotYet
 from hyperdust.signer.errors import FirstRoundLost, NothingMissing
@@ -18,6 +19,9 @@ from hyperdust.signer.protection import show_outpoint, show_txid
 from hyperdust.signer.rebuild import Sources, outpoint_of
 from hyperdust.signer.repair import count_kept, load_repaired, resend
 from hyperdust.signer.session import Session
+
+_RATE_MARGIN: Final = 2
+"""What is asked for pays so many times the rate of now: until it lies deep the rate may have to be raised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,8 @@ def _advise(error: Exception) -> str:
 
 
 def _ask(owing: PegState, sources: Sources, network: BitcoinParams) -> str:
-    missing = compute_missing(owing, sources.bitcoin.load_height(), sources.rules)
+    rate = max(ASKED_RATE, _RATE_MARGIN * sources.limits.rate_of(sources.bitcoin.load_rate()))
+    missing = compute_missing(owing, sources.bitcoin.load_height(), sources.rules, rate)
     address = gift_address(owing, sources.rules, network)
     there = sum(one.sats for one in find_gifts(owing, sources))
     given = f" ({there} sats lie there)" if there else ""

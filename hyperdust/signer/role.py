@@ -11,7 +11,7 @@ import structlog
 
 from bridge.deposits import Claim, Outpoint
 from bridge.params import BitcoinParams
-from bridge.peg_errors import FeeTooLow, NothingToDo, WithdrawalInvalid
+from bridge.peg_errors import FeeTooLow, NothingToDo, NotMadeGood, WithdrawalInvalid
 from bridge.peg_state import PegState, SweepStatus
 from bridge.transactions import Transaction
 from chain.errors import HyperdustError, NotYet
@@ -221,7 +221,7 @@ class Signer:
             except (RateTooHigh, NothingToDo, WithdrawalInvalid) as ended:
                 self._say("a round without those at their maximum fee", str(ended))
                 return
-        except (DepositUnknown, DataUnknown, RoundDiffers) as error:
+        except (DepositUnknown, DataUnknown, RoundDiffers, NotMadeGood) as error:
             self._say("raising the rate", str(error))
             prepared = prepare_round(self.session, reachable, vault=outpoint_of(head.vault))
         self._lead(prepared, reachable, tip)

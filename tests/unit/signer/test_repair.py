@@ -179,6 +179,29 @@ def test_a_leader_waits_until_the_gifts_are_enough(world):
     assert len(world.take_gifts(world.leader).draft.round.gifts) == 2
 
 
+def test_a_gift_round_is_bumped_as_far_as_its_gifts_make_it_whole(world):
+    world.freeze()
+    missing = compute_missing(world.repaired(), world.chain.height, RULES)
+    world.give(missing)
+    prepared = world.take_gifts(world.leader)
+    signed = world.complete(world.leader, world.other, prepared)
+    for session in (world.leader, world.other):
+        session.deliver(prepared.raw, prepared.signature, signed.encode())
+    world.bitcoin.mine(3, empty=True)
+    bumped = world.bump(world.leader, prepared)
+    assert bumped.draft.fee > prepared.draft.fee
+    sign(world.other, bumped)
+    world.bitcoin.rate = 2 * ASKED_RATE
+    with pytest.raises(NotMadeGood):
+        world.bump(world.leader, bumped)
+    alarm = Mender(world.leader, REGTEST).look(world.state, outpoint_of(world.good)).alarm
+    more = compute_missing(world.repaired(), world.chain.height, RULES, 4 * ASKED_RATE)
+    assert f"; {more} sats are missing" in alarm
+    world.bitcoin.pool = []
+    world.give(more - missing)
+    assert len(world.take_gifts(world.leader).draft.round.gifts) == 2
+
+
 def test_many_small_gifts_are_taken_in_on_the_way(world):
     world.freeze()
     script = vault_output(world.custody, RULES).script
