@@ -189,10 +189,14 @@ class EvidencePool:
                 raise UnknownSweep("outpoint", str(item.outpoint), "one that a vault transaction took in unclaimed")
             return
         if isinstance(item, Announcement):
-            apply_announcement(state, item, max(0, self._bitcoin.height - self._rules.origin_depth), self._rules)
+            apply_announcement(state, item, self._origin_height(), self._rules)
             return
         tip = self._bitcoin.hash_at(self._bitcoin.height)
         self._check_continues(state, check_evidence(item, self._bitcoin, tip, self._rules))
+
+    def _origin_height(self) -> int:
+        """Of the origin that the next block can have."""
+        return max(0, self._bitcoin.height - self._rules.origin_depth)
 
     def _check_continues(self, state: PegState, proven: ProvenTransaction) -> None:
         """Only what the signers made gets in: it spends a vault output that is known, or could be the first."""
@@ -220,7 +224,7 @@ class EvidencePool:
             elif isinstance(item, Claim):
                 is_done = item.outpoint not in waiting
             else:
-                is_done = item.epoch < len(state.custodies)
+                is_done = item.epoch < len(state.custodies) or self._origin_height() > item.valid_until
             if is_done:
                 del self._items[one.id]
                 held -= len(one.raw)

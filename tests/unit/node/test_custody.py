@@ -225,6 +225,17 @@ def test_anything_else_by_the_council_freezes_as_before(chain: PegChain) -> None
     assert chain.bridge("is_frozen")
 
 
+def test_what_nobody_took_in_time_makes_room(chain: PegChain, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain.fund()
+    raw = chain.announce(JOINED)
+    chain.bury(1_010)
+    monkeypatch.setattr("hyperdust.node.evidence.MAX_ITEMS", 1)
+    fresh = chain.announce(JOINED + 1)
+    assert [one.raw for one in chain.pool.items] == [fresh]
+    assert chain.extend().body.evidence == (fresh,)
+    assert raw != fresh
+
+
 def test_what_was_handed_in_may_make_room(chain: PegChain, monkeypatch: pytest.MonkeyPatch) -> None:
     chain.fund()
     raw = chain.announce(JOINED)
