@@ -180,7 +180,7 @@ def _transformer(name: str) -> tuple[str, str, str]:
     torch.manual_seed(0)
     config = getattr(transformers, f"{kind}Config")(**sizes)
     model = getattr(transformers, f"{kind.removesuffix('Text')}{head}")(config).eval()
-    side = 0 if hasattr(config, "vocab_size") else getattr(config, "image_size", 64)
+    side = getattr(config, "image_size", 64) if model.main_input_name == "pixel_values" else 0
     side = 64 if side == 224 else side
     examples = [(_image(side),) if side else (torch.randint(3, 200, (1, length)),) for length in LENGTHS]
     if side:

@@ -1,15 +1,20 @@
 """Folders as `transformers` writes them mean to us what they mean to it: biases, groups, shards, half precision."""
 
+import shutil
+
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from hyperdust import compile as c
+from hyperdust import graph as g
 from hyperdust.graph_text import read_model
 from pouw.backends.reference import NumpyBackend
 from pouw.backends.registry import list_backends, load_backend
 from pouw.compiler import llama, llama_fp32
 from pouw.compiler.llama_folder import WeightMissing
 from pouw.execution import run, trace_root
+from precompiles.graph_facts import read_facts
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -100,6 +105,25 @@ def test_weights_that_are_not_there_are_named(tmp_path):
             save_file(tensors, path)
     with pytest.raises(WeightMissing, match=r"h\.1\.ln_1\.bias"):
         read_model(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "qwen3"])
+def test_a_folder_with_its_words_compiles_and_speaks(kind, tmp_path):
+    source = tmp_path / "model"
+    name, options, _ = MODELS[kind]
+    sizes = ({} if kind == "gpt2" else SIZES) | options | {"vocab_size": 1024}
+    torch.manual_seed(1)
+    model = transformers.AutoModelForCausalLM.from_config(getattr(transformers, f"{name}Config")(**sizes))
+    model.save_pretrained(source)
+    shutil.copyfile(g.GRAPHS_DIR / "llama-tiny" / "tokenizer.json", source / "tokenizer.json")
+    report = c.compile_source(c.Options(str(source), tmp_path / "out", name="speaks"))
+    assert 0.99 < report["fidelity"]["perplexity_ratio"] < 1.01
+    read_facts((tmp_path / "out" / "speaks.graph").read_bytes())
+    graph = str(tmp_path / "out" / "speaks.graph")
+    said = [g.run(graph, text="A block", backend=backend.name) for backend in BACKENDS]
+    assert len({one["trace_root"] for one in said}) == 1
+    assert said[0]["text"]
+    assert g.check(graph)["agreement"] == report["fidelity"]["agreement"]
 
 
 def test_texts_are_held_shorter_than_the_window(tmp_path):
