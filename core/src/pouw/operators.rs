@@ -108,11 +108,71 @@ versions! {
     }
 }
 
+/// # Safety
+/// Needs the features. Factors are in 1 ..= 256, and the three slices as long as each other.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+unsafe fn quantize_wide(
+    x: &[i16],
+    factors: &[i16],
+    reciprocal: i32,
+    q_max: i64,
+    flip: u8,
+    out: &mut [u8],
+) {
+    use std::arch::x86_64::*;
+    let n = x.len();
+    assert!(factors.len() == n && out.len() == n);
+    let reciprocal = _mm512_set1_epi32(reciprocal);
+    let half = _mm512_set1_epi64(1 << 29);
+    let (most, least) = (
+        _mm512_set1_epi32(q_max as i32),
+        _mm512_set1_epi32(-q_max as i32),
+    );
+    let flip = _mm512_set1_epi32(i32::from(flip));
+    for start in (0..n).step_by(16) {
+        let mask = attention::mask_of(n - start);
+        // SAFETY: the mask keeps within the slices.
+        let (values, factors) = unsafe {
+            (
+                _mm256_maskz_loadu_epi16(mask, x.as_ptr().add(start)),
+                _mm256_maskz_loadu_epi16(mask, factors.as_ptr().add(start)),
+            )
+        };
+        // pairs (x, its sign) times (factor, 0)
+        let wide = _mm512_madd_epi16(
+            _mm512_cvtepi16_epi32(values),
+            _mm512_cvtepu16_epi32(factors),
+        );
+        let even = _mm512_mul_epi32(wide, reciprocal);
+        let odd = _mm512_mul_epi32(_mm512_srli_epi64::<32>(wide), reciprocal);
+        // bits 30 to 61 of each sum, which hold all of it: see `quantize_row`
+        let even = _mm512_srli_epi64::<30>(_mm512_add_epi64(even, half));
+        let odd = _mm512_slli_epi64::<2>(_mm512_add_epi64(odd, half));
+        let q = _mm512_mask_mov_epi32(even, 0xaaaa, odd);
+        let q = _mm512_max_epi32(_mm512_min_epi32(q, most), least);
+        // SAFETY: as above.
+        unsafe {
+            let to = out.as_mut_ptr().add(start).cast();
+            _mm512_mask_cvtepi32_storeu_epi8(to, mask, _mm512_xor_si512(q, flip));
+        }
+    }
+}
+
 /// One row in int8, each with `flip` turned: 0x80 makes it the product's offset operand.
 fn quantize_row(x: &[i16], factors: &[i16], maximum: i32, q_max: i64, flip: u8, out: &mut [u8]) {
     let reciprocal = (q_max << 30) / i64::from(maximum);
     // |x * factor| <= 2^23 and a reciprocal below 2^31: the shifted product is below 2^24
     match i32::try_from(reciprocal) {
+        #[cfg(target_arch = "x86_64")]
+        Ok(reciprocal)
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl") =>
+        {
+            // SAFETY: the features were found; callers pass rows of one length and checked factors.
+            unsafe { quantize_wide(x, factors, reciprocal, q_max, flip, out) }
+        }
         Ok(reciprocal) => quantize_narrow(x, factors, reciprocal, q_max, flip, out),
         Err(_) => quantize_any(x, factors, reciprocal, q_max, flip, out),
     }

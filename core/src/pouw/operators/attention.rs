@@ -34,15 +34,76 @@ impl<'a> Columns<'a> {
         rows.map(move |row| &row[column..column + size])
     }
 
+    /// Width, first column, number of columns.
+    fn place(&self) -> [usize; 3] {
+        [self.width, self.column, self.size]
+    }
+
     fn row(&self, row: usize) -> &'a [i16] {
         &self.data[row * self.width + self.column..][..self.size]
     }
 }
 
 versions! {
-    fn widen_most(row: &[i16], most: &mut i32) {
-        for &value in row {
-            *most = (*most).max(i32::from(value).abs());
+    /// The largest absolute value of `[column, column + size)` of the rows, and of what `most` held.
+    fn widen_most(data: &[i16], place: [usize; 3], most: &mut i32) {
+        let [width, column, size] = place;
+        let (mut low, mut high) = (0i16, 0i16);
+        for row in data.chunks_exact(width) {
+            for &value in &row[column..column + size] {
+                low = low.min(value);
+                high = high.max(value);
+            }
+        }
+        *most = (*most).max(i32::from(high)).max(-i32::from(low));
+    }
+}
+
+versions! {
+    /// Lines of pairs `[panel][pair]` from rows that the pairs run along.
+    fn lines_of_rows(data: &[i16], place: [usize; 3], lines: &mut [Pairs]) {
+        let [width, column, size] = place;
+        let panels = data.chunks(width * LANES).zip(lines.chunks_exact_mut(size.div_ceil(2)));
+        for (rows, lines) in panels {
+            for (lane, row) in rows.chunks_exact(width).enumerate() {
+                let (pairs, rest) = row[column..column + size].as_chunks::<2>();
+                for (line, pair) in lines.iter_mut().zip(pairs) {
+                    line[lane] = *pair;
+                }
+                if let [last] = rest {
+                    lines[size / 2][lane] = [*last, 0];
+                }
+            }
+        }
+    }
+}
+
+versions! {
+    /// Lines of pairs `[panel][pair]` from rows that the pairs run across.
+    fn lines_of_columns(data: &[i16], place: [usize; 3], lines: &mut [Pairs]) {
+        let [width, column, size] = place;
+        let pairs = data.len() / width;
+        let pairs = pairs.div_ceil(2);
+        for (pair, two) in data.chunks(2 * width).enumerate() {
+            let first = &two[column..column + size];
+            let second = two.get(width + column..width + column + size);
+            for panel in 0..size.div_ceil(LANES) {
+                let line = &mut lines[panel * pairs + pair];
+                let columns = panel * LANES..size.min(panel * LANES + LANES);
+                let firsts = &first[columns.clone()];
+                match second {
+                    Some(second) => {
+                        for ((to, &x), &y) in line.iter_mut().zip(firsts).zip(&second[columns]) {
+                            *to = [x, y];
+                        }
+                    }
+                    None => {
+                        for (to, &x) in line.iter_mut().zip(firsts) {
+                            *to = [x, 0];
+                        }
+                    }
+                }
+            }
         }
     }
 }
@@ -122,40 +183,38 @@ impl Right {
         self.depth.div_ceil(2)
     }
 
-    fn set(&mut self, d: usize, column: usize, value: i16) {
-        if self.wide.is_empty() {
-            let line = column / LANES * self.pairs() + d / 2;
-            self.lines[line][column % LANES][d % 2] = value;
-        } else {
-            self.wide[d * self.n + column] = f64::from(value);
-        }
-    }
-
-    /// The depth runs along the rows of the matrix: keys.
+    /// The depth runs along the `n` rows of the matrix: keys.
     fn from_rows(matrix: Columns<'_>, n: usize, lines: bool) -> Self {
         let mut made = Right::new(n, matrix.size, lines);
-        let mut most = 0;
-        for (column, row) in matrix.rows().enumerate() {
-            widen_most(row, &mut most);
-            for (d, &value) in row.iter().enumerate() {
-                made.set(d, column, value);
+        made.most = most_of(matrix, 0..n);
+        let data = &matrix.data[..n * matrix.width];
+        if lines {
+            lines_of_rows(data, matrix.place(), &mut made.lines);
+        } else {
+            for (column, row) in matrix.rows().enumerate().take(n) {
+                for (d, &value) in row.iter().enumerate() {
+                    made.wide[d * n + column] = f64::from(value);
+                }
             }
         }
-        made.most = i64::from(most);
         made
     }
 
     /// The depth runs down the matrix: values.
     fn from_columns(matrix: Columns<'_>, depth: usize, lines: bool) -> Self {
         let mut made = Right::new(matrix.size, depth, lines);
-        let mut most = 0;
-        for (d, row) in matrix.rows().enumerate() {
-            widen_most(row, &mut most);
-            for (column, &value) in row.iter().enumerate() {
-                made.set(d, column, value);
+        made.most = most_of(matrix, 0..depth);
+        let data = &matrix.data[..depth * matrix.width];
+        if lines {
+            lines_of_columns(data, matrix.place(), &mut made.lines);
+        } else {
+            let rows = made.wide.chunks_exact_mut(matrix.size).zip(matrix.rows());
+            for (to, row) in rows {
+                for (to, &value) in to.iter_mut().zip(row) {
+                    *to = f64::from(value);
+                }
             }
         }
-        made.most = i64::from(most);
         made
     }
 
@@ -173,6 +232,14 @@ impl Right {
         }
         wide.into()
     }
+}
+
+/// The largest absolute value of some rows.
+fn most_of(matrix: Columns<'_>, rows: std::ops::Range<usize>) -> i64 {
+    let mut most = 0;
+    let data = &matrix.data[rows.start * matrix.width..rows.end * matrix.width];
+    widen_most(data, matrix.place(), &mut most);
+    i64::from(most)
 }
 
 /// Buffers of one task.
@@ -222,11 +289,8 @@ impl Keys {
         out: &mut [i32],
     ) {
         let Keys(keys, shift) = self;
-        let mut most = 0;
-        for row in first..first + rows {
-            widen_most(queries.row(row), &mut most);
-        }
-        let bound = i64::from(most) * keys.most * queries.size as i64;
+        let most = most_of(queries, first..first + rows);
+        let bound = most * keys.most * queries.size as i64;
         if !keys.lines.is_empty() && bound < 1 << 31 {
             let rows_of = (first..first + rows).map(|row| queries.row(row));
             pair_up(rows_of, &mut scratch.left);

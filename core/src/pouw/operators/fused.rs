@@ -119,7 +119,10 @@ impl Linear {
                 for (index, scaled) in scaled.iter().enumerate().take(count) {
                     // SAFETY: tasks differ in rows or panels.
                     let to = unsafe { shared.part((row + index) * n + first * TILE, columns) };
-                    to.copy_from_slice(&scaled.as_flattened()[..columns]);
+                    match <&mut [i16; PANELS * TILE]>::try_from(&mut *to) {
+                        Ok(to) => to.copy_from_slice(scaled.as_flattened()),
+                        Err(_) => to.copy_from_slice(&scaled.as_flattened()[..columns]),
+                    }
                     if let Some(table) = &self.table {
                         table.look_up(to);
                     }
