@@ -112,7 +112,9 @@ class World:
             "--metrics-port", self.port + 3, "--bitcoin-rpc", self.bitcoin_url, "--bitcoin-user", self.login.user,
             *options,
         )  # fmt: skip
-        wait_for("the node", lambda: self.answers() is not None)
+        process = self.processes["node"]
+        wait_for("the node", lambda: self.answers() is not None or process.poll() is not None)
+        assert process.poll() is None, self.log("node")[-2_000:]
 
     def start_miner(self):
         self.spawn(
