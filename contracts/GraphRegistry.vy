@@ -6,15 +6,20 @@
 @license GPL-3.0-or-later
 @notice Keeps the top layer of each graph, whose hash is its id, the weights that may be mined, its multiply-accumulates
         (MACs) as polynomials in its symbols, and who gets royalties. All facts are read from the graph file by a
-        native call that checks the whole graph, so that anyone may register and nobody is believed.
+        native call that checks the whole graph, so that anyone may register and nobody is believed. A file that is too
+        large for a transaction comes in parts: whose `register` begins it owns the graph, anybody may `add` the rest.
 @dev A predeploy: runtime code without a constructor. Source: protocol.md, Jobs, The ticket, Agents (lineage).
 """
 
 SYSTEM_ADDRESS: constant(address) = 0xffffFFFfFFffffffffffffffFfFFFfffFFFfFFfE  # EIP-4788
 GRAPH_FACTS: constant(address) = 0x0000000000000000000000000000000000004809
 
-FILE_MAX: constant(uint256) = 131072
-FACTS_MAX: constant(uint256) = 98304  # 8 * 32, a name, a top layer, 512 operands, 2 * 16 terms: 96,192 at most
+FILE_MAX: constant(uint256) = 65536  # of a part; what Vyper keeps room for in memory costs gas, whatever comes
+TOP_LAYER_MAX: constant(uint256) = 24565
+CALL_MAX: constant(uint256) = 90112  # 2 + 4, a top layer, a part
+FACTS_MAX: constant(uint256) = 38912  # 8 * 32, a name, 4 symbols, 256 operands, 2 * 16 terms: 38,624 at most
+# Code that answers with the bytes behind it. As init code it deploys them: twice before a top layer, it keeps that.
+KEEPER: constant(Bytes[11]) = x"600b380380600b5f395ff3"
 GENERATIONS: constant(uint256) = 3
 ROYALTY_MAX: constant(uint256) = 1500  # basis points of a fee for one owner
 ROYALTIES_MAX: constant(uint256) = 3000  # for all of them
@@ -39,7 +44,17 @@ struct Symbol:
     high: uint32
 
 
-# Two slots: a genesis call of 30 million gas registers 512 of them.
+struct Facts:
+    graph: bytes32
+    name: String[64]
+    symbols: DynArray[Symbol, 4]
+    end: uint32
+    subgraphs: uint32
+    operands: DynArray[Operand, 256]
+    macs: DynArray[Term, 16]
+    mining_macs: DynArray[Term, 16]
+
+
 struct Weights:
     root: bytes32
     shape: uint256  # k << 32 | n
@@ -48,6 +63,12 @@ struct Weights:
 event Announced:
     owner: indexed(address)
     commitment: bytes32
+
+
+event Added:
+    graph: indexed(bytes32)
+    end: uint256
+    subgraphs: uint256
 
 
 event Registered:
@@ -75,8 +96,10 @@ owner_of: public(HashMap[bytes32, address])
 name_of: public(HashMap[bytes32, String[64]])
 parent_of: public(HashMap[bytes32, bytes32])
 announced_at: public(HashMap[bytes32, uint256])
+begun_by: public(HashMap[bytes32, address])  # of a graph that came in parts
+next_subgraph: public(HashMap[bytes32, uint256])
 _lineage: HashMap[bytes32, Lineage]
-_top_layers: HashMap[bytes32, Bytes[24576]]
+_top_layers: HashMap[bytes32, address]
 _symbols: HashMap[bytes32, DynArray[Symbol, 4]]
 _operands: HashMap[bytes32, HashMap[uint32, Weights]]
 _macs: HashMap[bytes32, DynArray[Term, 16]]
@@ -99,60 +122,152 @@ def announce(commitment: bytes32):
 @nonreentrant
 def register(graph_file: Bytes[FILE_MAX]) -> bytes32:
     """
-    @notice Registers a hypergraph; whoever sends this becomes its owner, for good. Reverts unless the file is a
-            well-formed graph of which the court can show every wrong element, and was announced in an earlier block.
-    @param graph_file The canonical encoding of the whole graph, as `graph compile` writes it.
+    @notice Registers a hypergraph, or begins to; whoever sends this becomes its owner, for good. Reverts unless the file
+            is a well-formed graph of which the court can show every wrong element, and was announced in an earlier block.
+    @param graph_file The canonical encoding of the whole graph, as `graph compile` writes it, or its beginning, which
+                      ends where a subgraph begins.
     @return The graph's id.
     """
-    success: bool = False
-    response: Bytes[FACTS_MAX] = b""
-    success, response = raw_call(
-        GRAPH_FACTS, graph_file, max_outsize=FACTS_MAX, is_static_call=True, revert_on_failure=False
-    )
-    assert success and len(response) > 0, "GraphRegistry: not a graph that can be registered"
-    graph: bytes32 = empty(bytes32)
-    name: String[64] = ""
-    top_layer: Bytes[24576] = b""
-    symbols: DynArray[Symbol, 4] = []
-    operands: DynArray[Operand, 512] = []
-    macs: DynArray[Term, 16] = []
-    mining_macs: DynArray[Term, 16] = []
-    graph, name, top_layer, symbols, operands, macs, mining_macs = abi_decode(
-        response,
-        (
-            bytes32,
-            String[64],
-            Bytes[24576],
-            DynArray[Symbol, 4],
-            DynArray[Operand, 512],
-            DynArray[Term, 16],
-            DynArray[Term, 16],
-        ),
-    )
+    facts: Facts = self._read(concat(b"\x00\x00", graph_file))
+    graph: bytes32 = facts.graph
     assert self.owner_of[graph] == empty(address), "GraphRegistry: already registered"
-    assert len(macs) > 0, "GraphRegistry: no macs"
+    assert self.begun_by[graph] == empty(address), "GraphRegistry: already begun"
     if msg.sender != SYSTEM_ADDRESS:
         announced: uint256 = self.announced_at[keccak256(abi_encode(graph, msg.sender))]
         assert announced > 0 and announced < block.number, "GraphRegistry: not announced in an earlier block"
 
-    self.owner_of[graph] = msg.sender
-    self.name_of[graph] = name
-    self.graph_at[self.graph_count] = graph
-    self.graph_count += 1
-    self._lineage[graph] = Lineage(number=convert(self.graph_count, uint64), bps=0, is_set=False)
-    self._top_layers[graph] = top_layer
-    self._symbols[graph] = symbols
-    self._macs[graph] = macs
-    self._mining_macs[graph] = mining_macs
-    if convert(slice(top_layer, 0, 1), uint8) == SCAN_VERSION:
+    # The native call read the file: its first four bytes are the top layer's size, of which two are not zero.
+    size: uint256 = convert(slice(graph_file, 0, 1), uint256) + 256 * convert(slice(graph_file, 1, 1), uint256)
+    top_layer: Bytes[TOP_LAYER_MAX] = convert(slice(graph_file, 4, size), Bytes[TOP_LAYER_MAX])
+    self._top_layers[graph] = raw_create(concat(KEEPER, KEEPER, top_layer))
+    self.name_of[graph] = facts.name
+    self._symbols[graph] = facts.symbols
+    if convert(slice(graph_file, 4, 1), uint8) == SCAN_VERSION:
         # The last byte of a scan's top layer says which symbol limits its steps.
-        self._limit_of[graph] = 1 + convert(slice(top_layer, len(top_layer) - 1, 1), uint256)
-    for operand: Operand in operands:
+        self._limit_of[graph] = 1 + convert(slice(graph_file, 3 + size, 1), uint256)
+    if facts.end < facts.subgraphs:
+        self.begun_by[graph] = msg.sender
+    self._keep(facts, msg.sender)
+    return graph
+
+
+@external
+@nonreentrant
+def add(graph: bytes32, first: uint256, operators: Bytes[FILE_MAX]):
+    """
+    @notice Adds the next part of a graph that was begun; the last one registers it, for who began it. Anybody may.
+    @param first Number of the part's first subgraph: `next_subgraph`.
+    @param operators What follows in the graph file: the operators of whole subgraphs.
+    """
+    owner: address = self.begun_by[graph]
+    assert self.owner_of[graph] == empty(address), "GraphRegistry: already registered"
+    assert owner != empty(address), "GraphRegistry: not begun"
+    assert first == self.next_subgraph[graph], "GraphRegistry: not the next part"
+    top_layer: Bytes[TOP_LAYER_MAX] = self._top_layer(graph)
+    size: uint256 = len(top_layer)
+    facts: Facts = self._read(
+        concat(
+            convert(convert(first, uint16), bytes2),
+            convert(convert(size % 256, uint8), bytes1),
+            convert(convert(size // 256, uint8), bytes1),
+            b"\x00\x00",
+            top_layer,
+            operators,
+        )
+    )
+    assert convert(facts.end, uint256) > first, "GraphRegistry: an empty part"
+    self._keep(facts, owner)
+
+
+@internal
+@view
+def _read(part: Bytes[CALL_MAX]) -> Facts:
+    success: bool = False
+    response: Bytes[FACTS_MAX] = b""
+    success, response = raw_call(
+        GRAPH_FACTS, part, max_outsize=FACTS_MAX, is_static_call=True, revert_on_failure=False
+    )
+    assert success and len(response) > 0, "GraphRegistry: not a graph that can be registered"
+    facts: Facts = empty(Facts)
+    (
+        facts.graph,
+        facts.name,
+        facts.symbols,
+        facts.end,
+        facts.subgraphs,
+        facts.operands,
+        facts.macs,
+        facts.mining_macs,
+    ) = abi_decode(
+        response,
+        (
+            bytes32,
+            String[64],
+            DynArray[Symbol, 4],
+            uint32,
+            uint32,
+            DynArray[Operand, 256],
+            DynArray[Term, 16],
+            DynArray[Term, 16],
+        ),
+    )
+    return facts
+
+
+@internal
+def _keep(facts: Facts, owner: address):
+    graph: bytes32 = facts.graph
+    for operand: Operand in facts.operands:
         self._operands[graph][operand.operator] = Weights(
             root=operand.root, shape=(convert(operand.k, uint256) << 32) | convert(operand.n, uint256)
         )
-    log Registered(graph=graph, owner=msg.sender, name=name)
-    return graph
+    macs: DynArray[Term, 16] = self._sum(self._macs[graph], facts.macs)
+    highs: DynArray[uint32, 4] = []
+    for symbol: Symbol in facts.symbols:
+        highs.append(symbol.high)
+    assert self._evaluate(macs, highs) < 2**128, "GraphRegistry: too many macs"
+    self._macs[graph] = macs
+    self._mining_macs[graph] = self._sum(self._mining_macs[graph], facts.mining_macs)
+    if facts.end < facts.subgraphs:
+        self.next_subgraph[graph] = convert(facts.end, uint256)
+        log Added(graph=graph, end=convert(facts.end, uint256), subgraphs=convert(facts.subgraphs, uint256))
+        return
+
+    assert len(macs) > 0, "GraphRegistry: no macs"
+    self.owner_of[graph] = owner
+    self.graph_at[self.graph_count] = graph
+    self.graph_count += 1
+    self._lineage[graph] = Lineage(number=convert(self.graph_count, uint64), bps=0, is_set=False)
+    log Registered(graph=graph, owner=owner, name=facts.name)
+
+
+@internal
+@pure
+def _sum(kept: DynArray[Term, 16], more: DynArray[Term, 16]) -> DynArray[Term, 16]:
+    terms: DynArray[Term, 16] = kept
+    for term: Term in more:
+        is_new: bool = True
+        for i: uint256 in range(len(terms), bound=16):
+            exponents: uint8[4] = terms[i].exponents
+            if (
+                exponents[0] == term.exponents[0]
+                and exponents[1] == term.exponents[1]
+                and exponents[2] == term.exponents[2]
+                and exponents[3] == term.exponents[3]
+            ):
+                terms[i].coefficient += term.coefficient
+                is_new = False
+                break
+        if is_new:
+            assert len(terms) < 16, "GraphRegistry: too many terms"
+            terms.append(term)
+    return terms
+
+
+@internal
+@view
+def _top_layer(graph: bytes32) -> Bytes[TOP_LAYER_MAX]:
+    return raw_call(self._top_layers[graph], b"", max_outsize=TOP_LAYER_MAX, is_static_call=True)
 
 
 @external
@@ -208,11 +323,11 @@ def is_registered(graph: bytes32) -> bool:
 
 @external
 @view
-def top_layer(graph: bytes32) -> Bytes[24576]:
+def top_layer(graph: bytes32) -> Bytes[TOP_LAYER_MAX]:
     """
-    @notice The bytes whose hash is the graph's id; empty if unknown.
+    @notice The bytes whose hash is the graph's id; empty if unknown. Those of a graph that was begun are there.
     """
-    return self._top_layers[graph]
+    return self._top_layer(graph)
 
 
 @external
@@ -221,6 +336,7 @@ def operand(graph: bytes32, operator: uint32) -> (bytes32, uint32, uint32):
     """
     @notice Root, k and n of the weights of a product that may be mined.
     """
+    assert self.owner_of[graph] != empty(address), "GraphRegistry: unknown operand"
     weights: Weights = self._operands[graph][operator]
     assert weights.root != empty(bytes32), "GraphRegistry: unknown operand"
     return weights.root, convert(weights.shape >> 32, uint32), convert(weights.shape % 2**32, uint32)
@@ -284,7 +400,7 @@ def _check_symbols(graph: bytes32, symbols: DynArray[uint32, 4]):
 @internal
 @pure
 def _evaluate(terms: DynArray[Term, 16], symbols: DynArray[uint32, 4]) -> uint256:
-    # Checked arithmetic; cannot overflow here, since `graph_facts` evaluated it at every symbol's upper bound.
+    # Checked arithmetic; cannot overflow here: at every symbol's upper bound it is below 2^128 for each of the parts.
     total: uint256 = 0
     for term: Term in terms:
         product: uint256 = convert(term.coefficient, uint256)

@@ -78,6 +78,21 @@ class TopLayer:
         return [symbol.name for symbol in self.symbols]
 
 
+@dataclass(frozen=True, slots=True)
+class GraphPart:
+    """A top layer and the operators of some of its subgraphs."""
+
+    top_layer: bytes
+    graph: Hypergraph
+    """Not checked; has no operators outside of the part."""
+    counts: tuple[int, ...]
+    """The number of operators of each subgraph of the graph."""
+    first: int
+    """The part has the subgraphs from this number on…"""
+    end: int
+    """…up to this one, which is the next part's first."""
+
+
 class GraphMalformed(Malformed):
     """Bytes that are no graph."""
 
@@ -235,13 +250,35 @@ def read_graph(data: bytes) -> Hypergraph:
     Raises:
         GraphMalformed and its kinds, GraphTooLarge, OperatorsRootMismatch.
     """
+    part = read_part(data, 0)
+    if part.end != len(part.counts):
+        raise GraphTruncated("graph file", f"has {part.end} subgraphs of {len(part.counts)}")
+    return part.graph
+
+
+def read_part(data: bytes, first: int, operators_max: int = GRAPH_BYTES_MAX) -> GraphPart:
+    """Return a part of a graph: as a graph file, but with whole subgraphs from number `first` on, as many as there are.
+
+    Raises:
+        GraphMalformed and its kinds, GraphTooLarge, OperatorsRootMismatch.
+    """
     if len(data) > GRAPH_BYTES_MAX:
         raise GraphTooLarge("graph file", len(data), GRAPH_BYTES_MAX)
     reader = _Reader(data)
-    top = decode_top_layer(reader.take(reader.count(4, "top layer", TOP_LAYER_MAX), "top layer"))
-    subgraphs = tuple(_read_operators(reader, head, top.symbol_names) for head in top.subgraphs)
+    encoded = reader.take(reader.count(4, "top layer", TOP_LAYER_MAX), "top layer")
+    top = decode_top_layer(encoded)
+    counts = tuple(head.operator_count for head in top.subgraphs)
+    subgraphs = [Subgraph(head.name, head.inputs, head.outputs, ()) for head in top.subgraphs]
+    end, operators = first, 0
+    while end < len(subgraphs) and reader.position < len(data):
+        operators += counts[end]
+        if operators > operators_max:
+            raise GraphTooLarge("operators", operators, operators_max)
+        subgraphs[end] = _read_operators(reader, top.subgraphs[end], top.symbol_names)
+        end += 1
     reader.end("graph file")
-    return Hypergraph(top.name, top.symbols, top.inputs, top.outputs, subgraphs, top.scan)
+    graph = Hypergraph(top.name, top.symbols, top.inputs, top.outputs, tuple(subgraphs), top.scan)
+    return GraphPart(encoded, graph, counts, first, end)
 
 
 def decode_top_layer(data: bytes) -> TopLayer:

@@ -204,37 +204,60 @@ def output_types(graph: Hypergraph) -> tuple[tuple[TensorType, ...], ...]:
     Raises:
         UnknownTensor, WrongArity, WrongDtype, WrongShape, AttributeOutOfRange, MiningOperandNotConstant.
     """
+    wired = zip(graph.subgraphs, subgraph_inputs(graph), strict=True)
+    found = tuple(subgraph_types(subgraph, inputs) for subgraph, inputs in wired)
+    graph.mining_operands()
+    return found
+
+
+def subgraph_inputs(graph: Hypergraph) -> tuple[tuple[TensorType, ...], ...]:
+    """Return the types of each subgraph's inputs as the top layer declares them; no operator is asked for.
+
+    Raises:
+        UnknownTensor, BadScan, GraphTooLarge: the top layer's wiring is not sound.
+    """
     edges = input_types(graph)
     found = []
     for subgraph in graph.subgraphs:
-        inputs = [_input_type(graph, subgraph, source, edges) for source in subgraph.inputs]
-        types = _types_of(subgraph, inputs)
-        for output in subgraph.outputs:
-            if output.operator >= len(types):
-                raise UnknownTensor(f"output of {subgraph.name}", output.operator, f"below {len(types)}")
-            if types[output.operator] != output.port.type:
-                raise WrongShape(f"{subgraph.name}.{output.port.name}", output.port.type, types[output.operator])
-            edges[output.port.name] = output.port.type
-        found.append(types)
+        found.append(tuple(_input_type(graph, subgraph, source, edges) for source in subgraph.inputs))
+        edges.update({output.port.name: output.port.type for output in subgraph.outputs})
     for name in graph.outputs:
         if name not in edges:
             raise UnknownTensor("output of the graph", name, sorted(edges))
     if graph.scan is not None and edges.get(graph.scan.output) != TensorType(INT32, (1,)):
         raise BadScan("type of the scan's output", edges.get(graph.scan.output), "int32[1]")
-    graph.mining_operands()
     return tuple(found)
+
+
+def subgraph_types(subgraph: Subgraph, inputs: Sequence[TensorType]) -> tuple[TensorType, ...]:
+    """Return the output type of each operator of a subgraph; its outputs are those that the top layer declares.
+
+    Raises:
+        UnknownTensor, WrongArity, WrongDtype, WrongShape, AttributeOutOfRange.
+    """
+    types = _types_of(subgraph, inputs)
+    for output in subgraph.outputs:
+        if output.operator >= len(types):
+            raise UnknownTensor(f"output of {subgraph.name}", output.operator, f"below {len(types)}")
+        if types[output.operator] != output.port.type:
+            raise WrongShape(f"{subgraph.name}.{output.port.name}", output.port.type, types[output.operator])
+    return types
 
 
 def operand_types(
     graph: Hypergraph, outputs: Sequence[tuple[TensorType, ...]]
 ) -> Iterator[tuple[Operator, tuple[TensorType, ...]]]:
     """Yield each operator in order, with the types of the tensors that it reads; `outputs` are its `output_types`."""
-    edges = input_types(graph)
-    for subgraph, types in zip(graph.subgraphs, outputs, strict=True):
-        inputs = [_input_type(graph, subgraph, source, edges) for source in subgraph.inputs]
-        for operator in subgraph.operators:
-            yield operator, tuple(_type_of(reference, inputs, types) for reference in operator.tensors)
-        edges.update({output.port.name: output.port.type for output in subgraph.outputs})
+    for subgraph, types, inputs in zip(graph.subgraphs, outputs, subgraph_inputs(graph), strict=True):
+        yield from subgraph_operand_types(subgraph, types, inputs)
+
+
+def subgraph_operand_types(
+    subgraph: Subgraph, types: Sequence[TensorType], inputs: Sequence[TensorType]
+) -> Iterator[tuple[Operator, tuple[TensorType, ...]]]:
+    """Yield each operator of one subgraph with the types that it reads; `types` are those that the operators make."""
+    for operator in subgraph.operators:
+        yield operator, tuple(_type_of(reference, inputs, types) for reference in operator.tensors)
 
 
 def input_types(graph: Hypergraph) -> dict[str, TensorType]:
@@ -250,6 +273,24 @@ def check_graph(graph: Hypergraph) -> tuple[tuple[TensorType, ...], ...]:
 
     Raises:
         GraphTooLarge, DuplicateName, UnknownSymbol and all that `output_types` raises.
+    """
+    wired = check_wiring(graph, [len(subgraph.operators) for subgraph in graph.subgraphs])
+    largest = largest_sizes(graph)
+    found = tuple(
+        check_subgraph(subgraph, inputs, largest) for subgraph, inputs in zip(graph.subgraphs, wired, strict=True)
+    )
+    graph.mining_operands()
+    return found
+
+
+def check_wiring(graph: Hypergraph, operator_counts: Sequence[int]) -> tuple[tuple[TensorType, ...], ...]:
+    """Refuse a top layer that is not well formed, whatever its operators are; return its `subgraph_inputs`.
+
+    The graph's operators need not be there: `operator_counts` says how many each subgraph has. A top layer that passes
+    and subgraphs of which each passes `check_subgraph` are a well-formed graph.
+
+    Raises:
+        GraphTooLarge, DuplicateName, SymbolOutOfRange, UnknownSymbol, UnknownTensor, BadScan.
     """
     for what, parts, bound in (
         ("symbols", graph.symbols, SYMBOLS_MAX),
@@ -267,17 +308,30 @@ def check_graph(graph: Hypergraph) -> tuple[tuple[TensorType, ...], ...]:
     _check_distinct("tensor", [port.name for port in (*graph.inputs, *outputs)])
     _check_distinct("subgraph", [subgraph.name for subgraph in graph.subgraphs])
     _check_distinct("graph output", list(graph.outputs))
-    for subgraph in graph.subgraphs:
-        if not 1 <= len(subgraph.operators) <= OPERATORS_MAX:
-            raise GraphTooLarge(f"operators of {subgraph.name}", len(subgraph.operators), f"1 .. {OPERATORS_MAX}")
+    for subgraph, count in zip(graph.subgraphs, operator_counts, strict=True):
+        if not 1 <= count <= OPERATORS_MAX:
+            raise GraphTooLarge(f"operators of {subgraph.name}", count, f"1 .. {OPERATORS_MAX}")
     largest = largest_sizes(graph)
     for port in outputs:
         check_type(port.name, port.type, largest)
-    found = output_types(graph)
-    for types, subgraph in zip(found, graph.subgraphs, strict=True):
-        for inferred, operator in zip(types, subgraph.operators, strict=True):
-            check_type(f"{subgraph.name}.{operator.label}", inferred, largest)
-    return found
+    return subgraph_inputs(graph)
+
+
+def check_subgraph(
+    subgraph: Subgraph, inputs: Sequence[TensorType], largest: Mapping[str, int]
+) -> tuple[TensorType, ...]:
+    """Refuse a subgraph that is not what its top layer declares; return its `subgraph_types`.
+
+    `inputs` are the types of its inputs, `largest` the graph's `largest_sizes`. Whether what may be mined are constants
+    is not asked here.
+
+    Raises:
+        GraphTooLarge, UnknownSymbol and all that `subgraph_types` raises.
+    """
+    types = subgraph_types(subgraph, inputs)
+    for inferred, operator in zip(types, subgraph.operators, strict=True):
+        check_type(f"{subgraph.name}.{operator.label}", inferred, largest)
+    return types
 
 
 def check_type(what: str, tensor: TensorType, largest: Mapping[str, int]) -> None:
@@ -342,7 +396,7 @@ def _input_type(
     return TensorType(edges[name].dtype, (*shape[:axis], ROWS_SO_FAR, *shape[axis + 1 :]))
 
 
-def _types_of(subgraph: Subgraph, inputs: list[TensorType]) -> tuple[TensorType, ...]:
+def _types_of(subgraph: Subgraph, inputs: Sequence[TensorType]) -> tuple[TensorType, ...]:
     types: list[TensorType] = []
     for operator in subgraph.operators:
         tensors = []
@@ -381,7 +435,7 @@ def is_mining(operator: Operator) -> bool:
     return operator.rule is MATMUL and bool(operator.attributes[0])
 
 
-def _type_of(reference: Reference, inputs: list[TensorType], types: tuple[TensorType, ...]) -> TensorType:
+def _type_of(reference: Reference, inputs: Sequence[TensorType], types: Sequence[TensorType]) -> TensorType:
     if isinstance(reference, Constant):
         return reference.type
     return inputs[reference.index] if isinstance(reference, SubgraphInput) else types[reference.index]

@@ -24,11 +24,11 @@ ERROR = keccak(b"Error(string)")[:4]
 
 
 INVENTED = {}
-"""Facts that a test invents, by what it gives out as the graph file."""
+"""Facts that a test invents, by what it gives out as a part of a graph file, behind its first subgraph's number."""
 
 
-def _graph_facts(graph_file):
-    return INVENTED.get(graph_file) or graph_facts(graph_file)
+def _graph_facts(call):
+    return INVENTED.get(call) or graph_facts(call)
 
 
 class Reverted(Exception):
@@ -248,13 +248,17 @@ def register(network, layer=None, name="minilm", operands=OPERANDS, macs=MACS, m
     layer = top_layer(name) if layer is None else layer
     graph = H("hypergraph", layer)
     symbols = symbols_of(layer)
-    INVENTED[layer] = encode(TYPES, (graph, name, layer, symbols, operands, macs, mining))
+    INVENTED[bytes(2) + file_of(layer)] = encode(TYPES, (graph, name, symbols, 1, 1, operands, macs, mining))
     if sender != SYSTEM:
         network.number += 1  # block 0 is the system's
         network.GraphRegistry.announce(announcement(graph, sender), sender=sender)
         network.number += 1
-    assert network.GraphRegistry.register(layer, sender=sender) == graph
+    assert network.GraphRegistry.register(file_of(layer), sender=sender) == graph
     return graph
+
+
+def file_of(layer):
+    return len(layer).to_bytes(4, "little") + layer
 
 
 def announcement(graph, owner):

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from pouw.graph_encoding import compute_graph_id, decode, encode, encode_top_layer
+from precompiles.graph_facts import TOP_LAYER_BYTES_MAX
 from precompiles.registry import PRECOMPILES
 from tests.unit.contracts.harness import (
     MACS,
@@ -11,6 +12,7 @@ from tests.unit.contracts.harness import (
     SYSTEM,
     Network,
     announcement,
+    file_of,
     register,
     reverts,
     top_layer,
@@ -75,18 +77,18 @@ def test_a_scan_is_credited_for_the_tokens_that_it_made(network):
 def test_four_symbols_and_the_largest_top_layer(network):
     symbols = [(b"width", 2, 9), (b"height", 0, 2**32 - 1), (b"S", 7, 7), (b"T", 1, 300)]
     layer = top_layer("render", symbols, b"")
-    layer += bytes(24_576 - len(layer))
+    layer += bytes(TOP_LAYER_BYTES_MAX - len(layer))
     graph = register(network, layer, "render", (), ((5, (4, 1, 0, 2)), (11, (0, 0, 0, 0))), ())
     assert network.GraphRegistry.symbols_of(graph) == tuple((low, high) for _, low, high in symbols)
     assert network.GraphRegistry.macs(graph, [3, 10, 7, 2]) == 5 * 3**4 * 10 * 2**2 + 11
     assert network.GraphRegistry.top_layer(graph) == layer
 
 
-def test_512_operands_fit_the_gas_of_a_genesis_call(network):
-    operands = [(i, i.to_bytes(32, "big"), 1536, 384) for i in range(1, 513)]
+def test_256_operands_fit_a_transaction(network):
+    operands = [(i, i.to_bytes(32, "big"), 1536, 384) for i in range(1, 257)]
     graph = register(network, operands=operands)
-    assert network.gas_used < 30_000_000
-    assert network.GraphRegistry.operand(graph, 512) == ((512).to_bytes(32, "big"), 1536, 384)
+    assert network.gas_used < TRANSACTION_GAS
+    assert network.GraphRegistry.operand(graph, 256) == ((256).to_bytes(32, "big"), 1536, 384)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -149,10 +151,10 @@ def test_whoever_sees_a_registration_cannot_come_first(network):
     for _ in range(2):
         assert network.GraphRegistry.announced_at(announcement(graph, thief)) == network.number
         with reverts("GraphRegistry: not announced in an earlier block"):
-            network.GraphRegistry.register(layer, sender=thief)
+            network.GraphRegistry.register(file_of(layer), sender=thief)
         # nor does an announcement of the owner's by somebody else make it younger
         network.GraphRegistry.announce(announcement(graph, owner), sender=thief)
-    network.GraphRegistry.register(layer, sender=owner)
+    network.GraphRegistry.register(file_of(layer), sender=owner)
     assert network.GraphRegistry.owner_of(graph) == owner
     assert network.GraphRegistry.announced_at(announcement(graph, owner)) == network.number - 1
 

@@ -21,7 +21,7 @@ from pouw.hypergraph import Operator
 from pouw.operators.elements import LeafTooLarge
 from pouw.operators.rules import RULE_BY_NAME
 from pouw.trace import tensor_root
-from precompiles.graph_facts import graph_facts, read_facts
+from precompiles.graph_facts import read_facts
 from precompiles.judge import judge
 from tests.unit.fraud_harness import Case, Liar, output_of
 
@@ -192,7 +192,7 @@ def test_the_tokens_are_those_of_sample_on_the_whole_row(decoders):
 def test_it_can_be_registered(family, decoders):
     graph = decoders(family)[3]
     assert decode(encode(graph)) == graph
-    assert graph_facts(encode(graph)) is not None
+    assert read_facts(encode(graph))
     assert graph.mining_operands()
 
 
@@ -201,7 +201,7 @@ def test_what_cannot_be_proven_names_the_bound(decoders):
     with pytest.raises(SizeOutOfRange, match="top_k: got 4000, expected at most 3967 where there are 32000 tokens"):
         llama.build("x", weights, shape, calibration, llama.Sampling(2**16, 4000, 2**16))
     graph, _ = llama.build("x", weights, shape, calibration, llama.Sampling(2**16, 3967, 2**16))
-    assert graph_facts(encode(graph)) is not None
+    assert read_facts(encode(graph))
 
 
 @pytest.mark.parametrize("lie", LIES)
