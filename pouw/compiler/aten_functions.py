@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from pouw.compiler.translation import Matrix, Translation
+from pouw.compiler.translation import Matrix, Scores, Translation
 
 Namer = Callable[..., str]
 
@@ -47,6 +47,8 @@ def activation(operator: str) -> Callable[..., Matrix]:
     """Return the handler of an elementwise function."""
 
     def handle(work: Translation, node: Any, x: Any, *parameters: Any, **options: Any) -> Matrix:
+        if isinstance(x, Scores):
+            raise work.refuse(operator, "of attention's scores: nothing stands between them and their softmax")
         if not isinstance(x, Matrix):
             raise work.refuse(operator, "takes a value that is no matrix of the module's")
         options.pop("inplace", None)

@@ -82,9 +82,8 @@ def mean_square(work: Translation, x: Any, axes: list[int]) -> MeanSquare | None
     if square.function != "square" or axes not in ([-1], [rank - 1]) or x.rows == rank - 1:
         return None
     if x.columns.shape[-1] != work.widths[x.node]:
-        raise work.refuse(
-            "mean", f"a norm of each of {x.columns.size // x.columns.shape[-1]} heads: compile the model's folder"
-        )
+        heads = x.columns.size // x.columns.shape[-1]
+        raise work.refuse("mean", f"a norm of each of {heads} heads is known in the folders of decoders only")
     return MeanSquare(Matrix(square.sources[0], np.arange(work.widths[square.sources[0]]), x.rows))
 
 

@@ -50,7 +50,14 @@ def take_slice(
     if axis == x.rows:
         if start in {None, 0} and step == 1 and work.is_rows(node.meta["val"].shape[axis], x.node):
             return x
-        raise work.refuse("slice", "of rows: only the first row alone is known")
+        count = work.row_counts[x.node]
+        chosen = range(count)[slice(start, end, step)] if count is not None else range(0)
+        if not len(chosen):
+            raise work.refuse("slice", "of rows: only the first row alone is known where their number may vary")
+        source = work.whole(x, "slice")
+        arrays = {"ids": np.array(chosen, dtype=np.int32)}
+        made = work.add("gather", work.widths[source], source, rows=len(chosen), arrays=arrays)
+        return work.like(made, node.meta["val"].shape, single=False)
     place, rows = _column_axis(x, axis)
     index = (slice(None),) * place + (slice(start, end, step),)
     return Matrix(x.node, x.columns[index], rows)

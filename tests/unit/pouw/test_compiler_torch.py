@@ -125,8 +125,9 @@ class Residual(nn.Module):
 class Vision(nn.Module):
     """A small vision transformer."""
 
-    def __init__(self):
+    def __init__(self, pooled="first"):
         super().__init__()
+        self.pooled = pooled
         self.patches = nn.Conv2d(3, 32, 4, 4)
         self.token = nn.Parameter(torch.randn(1, 1, 32))
         self.places = nn.Parameter(torch.randn(1, 17, 32))
@@ -137,7 +138,8 @@ class Vision(nn.Module):
     def forward(self, x):
         x = self.patches(x).flatten(2).transpose(1, 2)
         x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], dim=1) + self.places
-        return self.head(self.encoder(x)[:, 0])
+        x = self.encoder(x)
+        return self.head(x[:, 0] if self.pooled == "first" else x[:, 1:].mean(1))
 
 
 class ChannelsLast(nn.Module):
@@ -352,6 +354,7 @@ IMAGES = {
     "convolutions": (convolutions, images(8, 1, 12)),
     "residual": (Residual, images(8, 3, 32)),
     "vision": (Vision, images(8, 3, 16)),
+    "vision_mean": (lambda: Vision("mean"), images(8, 3, 16)),
     "channels_last": (ChannelsLast, images(8, 3, 16)),
     "flat": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(108, 64), nn.ReLU(), nn.Linear(64, 4)), images(8, 3, 6)),
     "not_square": (tall, [(x[..., :7],) for (x,) in images(8, 3, 10)]),
