@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import httpx
 import pytest
+import structlog
 from eth_account import Account
 from eth_account.hdaccount import ETHEREUM_DEFAULT_PATH
 
@@ -104,6 +105,13 @@ def poll(attempt: Callable[[], Any], limit_s: float = 30) -> Any:
         assert time.monotonic() < end, f"nothing within {limit_s:.0f} s"
         time.sleep(_POLL_S)
     return answer
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """Commands that run in this process set their log up on a stream that ends with the test."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
