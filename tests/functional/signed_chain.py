@@ -36,6 +36,7 @@ from tests.functional.rebuild_story import RICH, Story, write_genesis
 LIMIT_S = 40
 POLL_S = 0.1
 MAX_FEE = 60_000
+_TURN_S = 4
 
 
 def write_table(folder, root):
@@ -147,8 +148,25 @@ class Chain:
                 continue
         return [one for one in found if 0x80000000 <= one.inputs[0].sequence < 0xF0000000]
 
-    def wait_round(self):
-        return self.until("a round", lambda _: next(iter(self.rounds()), None))
+    def wait_round(self, fits=lambda _: True):
+        """The first round in the mempool that fits.
+
+        An empty Bitcoin block now and then: two leaders may have split the signatures at the turn of a block.
+        """
+        end, address = time.monotonic() + LIMIT_S, self.wallet.new_address()
+        turn = time.monotonic() + _TURN_S
+        while not (found := next(filter(fits, self.rounds()), None)):
+            assert time.monotonic() < end, f"waited {LIMIT_S} s for a round: {self.peg.frozen}"
+            if time.monotonic() > turn:
+                self.bitcoin.client.call("generateblock", address, [])
+                turn = time.monotonic() + _TURN_S
+            self.advance()
+            time.sleep(POLL_S)
+        return found
+
+    def depth(self, coin):
+        """Blocks from the one that has a coin's transaction to the tip."""
+        return self.bitcoin.client.call("getrawtransaction", coin.txid[::-1].hex(), True)["confirmations"]
 
     def pay_in(self, sats=1_000_000):
         """Announce and pay a deposit: the L2 address, and the coin."""
