@@ -1,6 +1,6 @@
 //! int8 x int8 -> int32, exact over the full range on every path.
 
-use super::crew::each;
+use super::crew::{self, each};
 use super::kernel::{
     self, Block, Bytes64, Into, Ints16, Line, PANELS, Path, ROWS, TILE, ZERO_INTS,
 };
@@ -20,6 +20,8 @@ const SERIAL_BYTES: usize = 1 << 17;
 const ROWS_BYTES: usize = 1 << 18;
 /// Multiply-accumulates of a part, about 30 us.
 const TASK_MACS: usize = 1 << 23;
+/// Parts of a product for each thread, where it is large enough.
+const PARTS_PER_THREAD: usize = 32;
 /// int32 holds k products of full-range int8 up to here.
 pub const MAX_K: usize = 131_071;
 
@@ -176,7 +178,7 @@ fn offset_rows(a: &[i8], m: usize, k: usize, groups: usize, parallel: bool, out:
     let width = 4 * groups;
     out.resize(m * width, 0);
     let shared = Shared::new(out);
-    let rows_per_task = (SERIAL_BYTES / k.max(1)).max(1);
+    let rows_per_task = (SERIAL_BYTES / 4 / k.max(1)).max(1);
     each(parallel, m.div_ceil(rows_per_task), |task| {
         for row in task * rows_per_task..m.min((task + 1) * rows_per_task) {
             // SAFETY: each row belongs to one task.
@@ -200,8 +202,13 @@ pub struct Tasks {
 impl Tasks {
     pub fn new(m: usize, packed: &Packed) -> Self {
         let (k, panels) = (packed.k.max(1), packed.panels());
-        let rows = (ROWS_BYTES / k).clamp(64, 512).min(m);
-        let wanted = TASK_MACS / (k * rows.max(1) * TILE);
+        let mut rows = (ROWS_BYTES / k).clamp(64, 512).min(m);
+        // so many parts that whoever ends first waits for little
+        let parts = PARTS_PER_THREAD * crew::threads();
+        while rows > 64 && m.div_ceil(rows) * panels.div_ceil(PANELS) < parts {
+            rows = (rows / 2).next_multiple_of(ROWS);
+        }
+        let wanted = (TASK_MACS / (k * rows.max(1) * TILE)).min(panels / (parts / 4));
         let panels_per_task = (wanted / PANELS).max(1) * PANELS;
         Tasks {
             m,
