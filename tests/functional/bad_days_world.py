@@ -68,6 +68,8 @@ class World:
         self.client = RpcClient(self.rpc)
         self.processes = {}
         self.wallet = None
+        self.owed = []
+        """Withdrawals that a test leaves to a later one: number, address, sats."""
         table = make_genesis(json.loads(TEMPLATE.read_text()), 0, 1, int(time.time()))
         self.genesis = folder / "genesis.json"
         self.genesis.write_text(json.dumps(table))
