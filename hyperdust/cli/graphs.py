@@ -2,6 +2,7 @@
 # ruff: noqa: PLC0415  # heavy modules load inside commands, so that --help answers at once
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -145,6 +146,14 @@ def graph_register(
     parent: Annotated[
         str | None, typer.Option("--parent", metavar="ID", help="Graph that it was made from: its owner gets his part.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check it and say what it would cost; send nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Pay without a question.")] = False,
+    finish: Annotated[
+        bool,
+        typer.Option("--finish", help="Add what is missing of a graph that somebody else began: it will be theirs."),
+    ] = False,
     keystore: Keystore = None,
     key: Key = None,
     password_file: PasswordFile = None,
@@ -153,17 +162,20 @@ def graph_register(
 ) -> None:
     """Put a graph on the chain, as yours, so that anyone can ask it and serve it.
 
-    Its file is checked by every node; the constants stay with those who serve it. Takes two blocks.
+    Its file is checked by every node; the constants stay with those who serve it. Takes two blocks, and one more for
+    each part of a large graph. Stopped in the middle, it goes on where it was.
 
     Examples:
       hyperdust graph register --graph ./bge --keystore me.json
-      hyperdust graph register --graph ./bge-tuned --parent 0x3f… --royalty-bps 300
+      hyperdust graph register --graph ./qwen --keystore me.json --dry-run
+      hyperdust graph register --graph ./bge-tuned --parent 0x3f… --royalty-bps 300 --yes
       hyperdust miner --graph ./bge --graph minilm --keystore miner.json
     """
+    from hyperdust.compile_show import progress_bar
     from hyperdust.graph import read_graph
-    from hyperdust.registration import Lineage, register
+    from hyperdust.registration import Lineage, plan, register
     from hyperdust.rpc_client import RpcClient
-    from hyperdust.wallet import load_account
+    from hyperdust.wallet import load_account, show_btc
 
     lineage = None
     if royalty is not None or parent is not None:
@@ -171,12 +183,25 @@ def graph_register(
     structure = read_graph(graph)
     with RpcClient(rpc) as client:
         account = load_account(client.quantity("eth_chainId"), keystore, key, lambda: read_password(password_file))
-        found = register(client, account, structure, lineage)
+        planned = plan(client, account.address, structure, lineage, finish=finish)
+        costs = planned.as_json(client.quantity("eth_gasPrice"))
+        said = (
+            f"{planned.name}  {costs['graph']}\n{planned.transactions} transactions, at most {planned.gas:,} gas, now "
+            f"{show_btc(int(costs['wei_at_most']))}; the owner will be {planned.owner}"
+        )
+        if dry_run:
+            emit(costs, as_json=as_json, text=said)
+            return
+        if planned.transactions and not yes and sys.stdin.isatty():
+            print(said, file=sys.stderr)
+            typer.confirm("Pay this?", abort=True, err=True)
+        with progress_bar() as tick:
+            found = register(client, account, structure, lineage, finish=finish, tick=tick)
     emit(
         found,
         as_json=as_json,
-        text=f"{found['name']}  {found['graph']}\nregistered by {found['owner']}: {found['bytes']:,} bytes, "
-        f"{found['gas']:,} gas\nserve it: hyperdust miner --graph {graph}",
+        text=f"{found['name']}  {found['graph']}\nregistered, owned by {found['owner']}: {found['bytes']:,} bytes, "
+        f"{len(found['transactions'])} transactions, {found['gas']:,} gas\nserve it: hyperdust miner --graph {graph}",
     )
 
 

@@ -14,7 +14,7 @@ from pouw.hypergraph import (
 from pouw.operators.rules import RULE_BY_NAME
 from pouw.operators.types import TensorType
 from pouw.scan import History, Scan
-from pouw.trace import INT16, INT32
+from pouw.trace import INT8, INT16, INT32
 
 
 def chain(name, count, given, made, attributes=(), arity=1, high=4, label="a"):
@@ -58,3 +58,20 @@ def scan_graph(limit):
     symbols = (Symbol("S", 1, 8), Symbol("T", 1, limit))
     inputs = (Port("ids", TensorType(INT32, ("S",))),)
     return Hypergraph("loop", symbols, inputs, ("next",), (first, second), Scan("ids", "next", -1, "T"))
+
+
+def deep_graph(layers, name="deep", products=7, others=23, label="a" * 44):
+    """As many parts and bytes as a decoder of so many layers: what each layer reads is the graph's input."""
+    rule = RULE_BY_NAME
+    given, row = TensorType(INT8, ("S", 64)), TensorType(INT32, ("S", 32))
+    subgraphs = []
+    for layer in range(layers):
+        roots = [(1 + layer * products + place).to_bytes(32, "big") for place in range(products)]
+        weights = [Constant(root, TensorType(INT8, (32, 64))) for root in roots]
+        steps = [Operator(rule["matmul"], label, (SubgraphInput(0), constant), (1,)) for constant in weights]
+        steps += [Operator(rule["rectify"], label, (SubgraphInput(1),), ())] * others
+        outputs = (SubgraphOutput(Port(f"y{layer}", row), products - 1),)
+        subgraphs.append(Subgraph(f"layer{layer}", ("x", "z"), outputs, tuple(steps)))
+    symbols = (Symbol("S", 1, 128),)
+    inputs = (Port("x", given), Port("z", TensorType(INT16, ("S",))))
+    return Hypergraph(name, symbols, inputs, (f"y{layers - 1}",), tuple(subgraphs))
