@@ -331,9 +331,7 @@ def test_bitcoind_away_for_long_stops_no_block_and_is_named_and_all_catches_up(w
     assert world.metric('hyperdust_bitcoin_follower{state="following"}') == 1
     world.until("the credit", lambda: (one := world.deposit(f"{paid}:0")) and one["status"] == "credited")
     for number, address, sats in world.owed:
-        world.until(
-            "the payout", lambda at=number: world.client.call("hyperdust_getWithdrawal", at)["status"] == "paid"
-        )
+        world.until("the payout", lambda at=number: status_of(world, at) == "paid")
         assert world.received_sats(address) == sats
     assert world.balance_sats(address_of(binding)) == world.deposit(f"{paid}:0")["credit_sats"]
     assert world.head > start
