@@ -23,7 +23,7 @@ from chain.engine import AccountOverride, BlockEnvironment, CallMessage, StateCa
 from docs.examples.digits import model
 from pouw import ticket
 from pouw.graph_encoding import compute_graph_id, encode, encode_top_layer
-from pouw.hypergraph import Hypergraph, Operator, Port, Subgraph, SubgraphInput, SubgraphOutput, Symbol
+from pouw.hypergraph import Constant, Hypergraph, Operator, Port, Subgraph, SubgraphInput, SubgraphOutput, Symbol
 from pouw.operators.rules import RULE_BY_NAME
 from pouw.operators.types import Tensor, TensorType
 from pouw.trace import INT8, INT16, INT32
@@ -360,13 +360,21 @@ def graph_files() -> Iterator[Case]:
         step = Operator(RULE_BY_NAME[name], label, (SubgraphInput(0),) * arity, attributes)
         part = Subgraph("s", ("x",), (SubgraphOutput(Port("y", made), count - 1),), (step,) * count)
         graph = Hypergraph("g", (Symbol("S", 1, 4),), (Port("x", given),), ("y",), (part,))
-        yield Case(f"{count} x {name}", registry.GRAPH_FACTS, encode(graph))
+        yield Case(f"{count} x {name}", registry.GRAPH_FACTS, bytes(2) + encode(graph))
     for parts, inputs, outputs in ((128, 64, 1), (30, 64, 20), (200, 1, 1)):
-        yield Case(
-            f"{parts} subgraphs, {inputs} to {outputs}", registry.GRAPH_FACTS, encode(named(parts, inputs, outputs))
-        )
+        graph = named(parts, inputs, outputs)
+        name, file, top = f"{parts} subgraphs, {inputs} to {outputs}", encode(graph), 4 + len(encode_top_layer(graph))
+        last = file[-(len(file) - top) // parts :]  # all have one size
+        yield Case(name, registry.GRAPH_FACTS, bytes(2) + file)
+        yield Case(f"{name}: top layer", registry.GRAPH_FACTS, bytes(2) + file[:top])
+        yield Case(f"{name}: the last", registry.GRAPH_FACTS, (parts - 1).to_bytes(2, "big") + file[:top] + last)
+    weights = [Constant(number.to_bytes(32, "big"), TensorType(INT8, (4, 32))) for number in range(256)]
+    steps = tuple(Operator(RULE_BY_NAME["matmul"], "a", (SubgraphInput(0), each), (1,)) for each in weights)
+    part = Subgraph("s", ("x",), (SubgraphOutput(Port("y", TensorType(INT32, (4, 4))), 0),), steps)
+    graph = Hypergraph("g", (), (Port("x", TensorType(INT8, (4, 32))),), ("y",), (part,))
+    yield Case("256 mining operands", registry.GRAPH_FACTS, bytes(2) + encode(graph))
     for path in sorted((SPEC.parents[2] / "genesis" / "graphs").glob("*.graph")):
-        yield Case(path.stem, registry.GRAPH_FACTS, path.read_bytes())
+        yield Case(path.stem, registry.GRAPH_FACTS, bytes(2) + path.read_bytes())
     yield Case("nothing", registry.GRAPH_FACTS, b"", PRECOMPILES_BY_ADDRESS[registry.GRAPH_FACTS][2])
 
 

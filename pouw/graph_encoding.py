@@ -269,6 +269,8 @@ def read_part(data: bytes, first: int, operators_max: int = GRAPH_BYTES_MAX) -> 
     top = decode_top_layer(encoded)
     counts = tuple(head.operator_count for head in top.subgraphs)
     subgraphs = [Subgraph(head.name, head.inputs, head.outputs, ()) for head in top.subgraphs]
+    if first > len(counts):
+        raise GraphTooLarge("first subgraph of a part", first, len(counts))
     end, operators = first, 0
     while end < len(subgraphs) and reader.position < len(data):
         operators += counts[end]

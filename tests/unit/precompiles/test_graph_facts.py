@@ -1,5 +1,7 @@
 """0x…4809: what it says of a graph is true, and nothing else gets an answer."""
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +9,27 @@ import pytest
 from eth_abi import decode as decode_abi
 
 from chain.engine import BlockEnvironment, CallMessage, call
-from pouw.graph_encoding import compute_graph_id, decode, encode, encode_top_layer
-from pouw.hypergraph import Constant, GraphTooLarge, Hypergraph, Operator, Port, Subgraph, SubgraphInput, SubgraphOutput
+from pouw.graph_encoding import compute_graph_id, decode, encode, encode_operator, encode_top_layer
+from pouw.hypergraph import (
+    Constant,
+    DuplicateName,
+    GraphTooLarge,
+    Hypergraph,
+    Operator,
+    Port,
+    Subgraph,
+    SubgraphInput,
+    SubgraphOutput,
+    UnknownTensor,
+)
 from pouw.operators.elements import LeafTooLarge
+from pouw.operators.errors import WrongShape
 from pouw.operators.rules import RULE_BY_NAME
 from pouw.operators.types import TensorType
 from pouw.trace import INT8, INT16, INT32
 from precompiles.graph_facts import (
     FILE_BYTES_MAX,
+    TOP_LAYER_BYTES_MAX,
     TYPES,
     TooManyMacs,
     TooManyParts,
@@ -23,7 +38,7 @@ from precompiles.graph_facts import (
     read_facts,
 )
 from precompiles.registry import GRAPH_FACTS, PRECOMPILES
-from tests.unit.pouw.graphs_made import chain, scan_graph, wide_graph
+from tests.unit.pouw.graphs_made import chain, deep_graph, scan_graph, wide_graph
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES = {path.stem: path.read_bytes() for path in sorted((ROOT / "genesis" / "graphs").glob("*.graph"))}
@@ -99,6 +114,76 @@ def products(count, mining, n=4, k=32, high=4):
     given = Port("x", TensorType(INT8, (high, k)))
     outputs = (SubgraphOutput(Port("y", TensorType(INT32, (high, n))), 0),)
     return encode(Hypergraph("products", (), (given,), ("y",), (Subgraph("s", ("x",), outputs, steps),)))
+
+
+def part_of(graph, first, end):
+    """A part of a graph file, as the registry gives it to the native call."""
+    names = [symbol.name for symbol in graph.symbols]
+    steps = [step for subgraph in graph.subgraphs[first:end] for step in subgraph.operators]
+    layer = encode_top_layer(graph)
+    return len(layer).to_bytes(4, "little") + layer + b"".join(encode_operator(step, names) for step in steps)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_parts_say_together_what_the_file_says(name):
+    graph = decode(FILES[name])
+    count = len(graph.subgraphs)
+    operands, macs, mining_macs = [], Counter(), Counter()
+    for first in range(count):
+        part = part_of(graph, first, first + 1)
+        facts = decode_abi(TYPES, graph_facts(first.to_bytes(2, "big") + part))
+        assert facts[:3] == decode_abi(TYPES, read_facts(FILES[name]))[:3]
+        assert facts[3:5] == (first + 1, count)
+        operands += facts[5]
+        for found, terms in ((macs, facts[6]), (mining_macs, facts[7])):
+            for coefficient, exponents in terms:
+                found[exponents] += coefficient
+        alike = [part_of(graph, other, other + 1) == part for other in range(count)]
+        for other in range(count + 2):
+            if other >= count or not alike[other]:
+                assert graph_facts(other.to_bytes(2, "big") + part) is None
+    assert tuple(operands) == tuple((each.operator, each.root, each.k, each.n) for each in graph.mining_operands())
+    assert sorted((exponents, value) for value, exponents in graph.macs_terms()) == sorted(macs.items())
+    assert sorted((exponents, value) for value, exponents in graph.mining_macs_terms()) == sorted(mining_macs.items())
+
+
+def test_a_top_layer_alone_is_checked_whatever_its_operators_are():
+    graph = decode(FILES["minilm"])
+    assert decode_abi(TYPES, read_facts(part_of(graph, 0, 0)))[3:] == (0, len(graph.subgraphs), (), (), ())
+    first, *others = graph.subgraphs
+    unknown = replace(first, inputs=("nothing",))
+    with pytest.raises(UnknownTensor):
+        read_facts(part_of(replace(graph, subgraphs=(unknown, *others)), 0, 0))
+    twice = replace(graph, subgraphs=(first, *others, others[-1]))
+    with pytest.raises(DuplicateName):
+        read_facts(part_of(twice, 0, 0))
+    read_facts(part_of(graph, 0, 1))
+    last = others[-1]
+    port = replace(last.outputs[0].port, type=TensorType(INT16, ("S", 77)))
+    wrong = replace(
+        graph, subgraphs=(first, *others[:-1], replace(last, outputs=(replace(last.outputs[0], port=port),)))
+    )
+    read_facts(part_of(wrong, 0, len(others)))
+    with pytest.raises(WrongShape):
+        read_facts(part_of(wrong, len(others), len(others) + 1), len(others))
+    with pytest.raises(GraphTooLarge):
+        read_facts(part_of(graph, 0, 0), len(others) + 2)
+
+
+def test_a_top_layer_leaves_room_for_the_code_that_keeps_it():
+    short = deep_graph(256, products=1, others=0)
+
+    def long_graph(size):
+        left, subgraphs = size - len(encode_top_layer(short)), []
+        for subgraph in short.subgraphs:
+            more = min(left, 40)
+            subgraphs.append(replace(subgraph, name=subgraph.name + "x" * more))
+            left -= more
+        return replace(short, subgraphs=tuple(subgraphs))
+
+    assert read_facts(part_of(long_graph(TOP_LAYER_BYTES_MAX), 0, 2))
+    with pytest.raises(TooManyParts, match="top layer"):
+        read_facts(part_of(long_graph(TOP_LAYER_BYTES_MAX + 1), 0, 2))
 
 
 def test_mining_operands_are_bounded():
