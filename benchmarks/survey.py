@@ -20,6 +20,7 @@ from torch import nn
 from chain.errors import HyperdustError
 from hyperdust import compile as command
 from hyperdust.graph_text import read_model
+from hyperdust.registration_parts import check_parts, cut
 from pouw.backends.registry import load_backend
 from pouw.compiler import llama
 from pouw.compiler.export import export_module
@@ -28,8 +29,7 @@ from pouw.compiler.llama_families import FAMILIES
 from pouw.compiler.program import evaluate
 from pouw.compiler.report import cosine
 from pouw.compiler.vit import load_vit
-from pouw.graph_encoding import encode
-from precompiles.graph_facts import read_facts
+from pouw.graph_encoding import decode, encode
 
 TEXT: Final[Mapping[str, int]] = {
     "vocab_size": 200,
@@ -218,7 +218,8 @@ def _answer(compiled: Callable[[], tuple[float, bytes]]) -> tuple[str, str]:
         said = str(error).split("; at ")[0].removeprefix("UnmappableOperator: ").replace("|", "/")
         return f"refused: {said}", ""
     try:
-        read_facts(graph)
+        structure = decode(graph)
+        check_parts(structure, cut(structure))
     except HyperdustError as error:
         return f"{least:.4f}", str(error)
     return f"{least:.4f}", "yes"

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from pouw.compiler.folder import Evaluation, ModelFolder, write_model
+from pouw.graph_encoding import encode
 from pouw.hypergraph import Hypergraph
 from pouw.trace import tensor_root
 from tests.small_chain import graph, weights
+from tests.unit.pouw.graphs_made import deep_graph
 
 pytestmark = pytest.mark.functional
 
@@ -68,6 +70,18 @@ def test_nobody_else_can_register_it(registered, devnet, folder) -> None:
     run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 1
     assert "registered already" in run.stderr
+
+
+def test_a_deep_graph_takes_two_transactions_and_says_so_before(devnet, tmp_path) -> None:
+    file = tmp_path / "deep.graph"
+    file.write_bytes(encode(deep_graph(32)))
+    command = ["graph", "register", "--graph", str(file), "--rpc", devnet.rpc, "--key", devnet.accounts[6].private_key]
+    costs = hyperdust(*command, "--dry-run")
+    assert costs["transactions_left"] == 3  # announced, begun, the rest
+    found = hyperdust(*command, "--yes")
+    assert (len(found["transactions"]), found["owner"]) == (3, devnet.accounts[6].address)
+    assert 2**24 < found["gas"] <= costs["gas_at_most"]
+    assert hyperdust(*command, "--dry-run")["transactions_left"] == 0
 
 
 def test_a_miner_serves_it_and_is_asked(registered, devnet, folder, miner, eventually) -> None:
