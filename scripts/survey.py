@@ -1,6 +1,6 @@
 """Which models `hyperdust graph compile` takes: small ones with random weights, built by transformers or torch.
 
-`python -m benchmarks.survey [NAME ...]` prints the table of docs/guides/bring_a_model.md: for the folder that
+`python scripts/survey.py [NAME ...]` prints the table of docs/guides/bring_a_model.md: for the folder that
 transformers writes and for the PyTorch module, the least cosine to float32 or the refusal, and whether the graph may be
 registered.
 """
