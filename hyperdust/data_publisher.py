@@ -6,7 +6,6 @@ transactions that hang together), and what a reorganisation throws out is sent a
 """
 
 import json
-import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -25,6 +24,7 @@ from bridge.work import show_hash
 from chain.blocks import Block, decode_block, encode_body
 from chain.errors import NodeFault
 from hyperdust.bitcoind import Bitcoind, RpcFault, sats_to_btc
+from hyperdust.durable import PRIVATE, create_durably, replace_durably
 from hyperdust.rpc_client import RpcClient
 
 log = structlog.get_logger()
@@ -136,19 +136,22 @@ class Journal:
     @staticmethod
     def _load_key(path: Path) -> coincurve.PrivateKey:
         if not path.exists():
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(secrets.token_hex(32))
+            create_durably(path, secrets.token_hex(32), PRIVATE)
         return coincurve.PrivateKey(bytes.fromhex(path.read_text(encoding="ascii").strip()))
 
     def add(self, entry: Published, transactions: Sequence[bytes]) -> None:
-        """Write down what is about to be sent; afterwards it can be sent any number of times."""
-        self._path_of(entry).write_text("\n".join(raw.hex() for raw in transactions), encoding="ascii")
-        self.entries.append(entry)
-        path = self._folder / "published.json"
-        beside = path.with_suffix(".new")
-        beside.write_text(json.dumps([asdict(one) for one in self.entries], indent=1), encoding="utf-8")
-        beside.replace(path)
+        """Write down what is about to be sent; afterwards it can be sent any number of times.
+
+        Raises:
+            JournalFault: the disk does not take it; nothing may be sent then.
+        """
+        entries = [*self.entries, entry]
+        try:
+            replace_durably(self._path_of(entry), "\n".join(raw.hex() for raw in transactions))
+            replace_durably(self._folder / "published.json", json.dumps([asdict(one) for one in entries], indent=1))
+        except OSError as error:
+            raise JournalFault(f"the publisher's folder {self._folder} cannot be written: {error}") from error
+        self.entries = entries
 
     def load_transactions(self, entry: Published) -> list[bytes]:
         """Commit and reveal; nothing once they were settled."""

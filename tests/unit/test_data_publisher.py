@@ -1,5 +1,6 @@
 """The publisher: nothing is sent that it could forget, one payload at a time, again after a reorganisation."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -223,6 +224,23 @@ def test_a_wallet_that_does_not_sign_is_named_and_nothing_is_kept(bitcoin, tmp_p
         publisher.step()
     assert publisher.entries == ()
     assert bitcoin.sent == {}
+
+
+def test_nothing_is_sent_that_the_disk_did_not_take(bitcoin, tmp_path, monkeypatch):
+    publisher = open_publisher(bitcoin, Chain([random_body(10)]), tmp_path)
+    on_disk = os.fsync
+
+    def full(_handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(JournalFault, match="No space left"):
+        publisher.step()
+    assert (publisher.entries, bitcoin.sent) == ((), {})
+    monkeypatch.setattr(os, "fsync", on_disk)
+    entry = publisher.step()
+    assert entry is not None
+    assert Journal(tmp_path / "publisher").entries == [entry]
 
 
 @pytest.mark.parametrize("text", ["{", "[{}]", '[{"first": 1}]', "[3]"])
