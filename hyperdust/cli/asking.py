@@ -5,16 +5,23 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from hyperdust.cli.options import UsageFault
+
 if TYPE_CHECKING:
+    from bridge.deposits import Outpoint
     from hyperdust.bitcoind import Bitcoind
     from hyperdust.bridging.access import BitcoinOptions
     from hyperdust.bridging.following import Sources
     from hyperdust.bridging.terms import Terms
 
+Folder = Annotated[
+    Path | None, typer.Option("--folder", metavar="DIR", help="Deposit files. Default: your bridge folder.")
+]
+Timeout = Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait at most, with --wait.")]
 NO_BITCOIN: Final = 3
 """Exit code where the network has no Bitcoin."""
 
@@ -70,3 +77,19 @@ def devnet_purse(sources: "Sources", terms: "Terms") -> tuple["Bitcoind", str] |
             "--bitcoin-user and --bitcoin-password (`bitcoin` in the devnet's ready file), or give --no-pay"
         )
     return sources.bitcoin, WALLET
+
+
+def read_outpoint(text: str) -> "Outpoint":
+    """What names a deposit on the command line.
+
+    Raises:
+        UsageFault: it is no txid:n.
+    """
+    from hyperdust.bridging.keeping import parse_outpoint
+
+    try:
+        return parse_outpoint(text)
+    except ValueError as error:
+        raise UsageFault(
+            f"{text!r} is no deposit: txid:n is expected, as `hyperdust bridge deposit` prints it"
+        ) from error

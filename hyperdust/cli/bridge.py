@@ -1,20 +1,14 @@
-"""Commands of a person who bridges: deposit, withdraw, status, list, audit, reclaim, give-up."""
+"""Bitcoin in and out: deposit, withdraw, give-up. What looks, reclaims, gives and publishes is beside it."""
 # ruff: noqa: PLC0415  # heavy modules load inside commands, so that --help answers at once
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hyperdust.cli.asking import (
-    bitcoin_options,
-    bridging,
-    devnet_purse,
-)
+from hyperdust.cli.asking import Folder, Timeout, bitcoin_options, bridging, devnet_purse
 from hyperdust.cli.giving import gift
+from hyperdust.cli.looking import audit, list_deposits, status
 from hyperdust.cli.options import (
     DEFAULT_RPC,
     BitcoinCookie,
@@ -26,27 +20,17 @@ from hyperdust.cli.options import (
     Keystore,
     PasswordFile,
     Rpc,
-    UsageFault,
-    check_login,
     emit,
     group,
     read_password,
 )
 from hyperdust.cli.publishing import publish_data
+from hyperdust.cli.reclaiming import reclaim
 
 if TYPE_CHECKING:
-    from bridge.deposits import Outpoint
-    from hyperdust.bitcoind import Bitcoind
-    from hyperdust.bridging.access import BitcoinOptions
     from hyperdust.bridging.deposit import Deposit
-    from hyperdust.bridging.following import Sources
-    from hyperdust.bridging.keeping import Kept
 
 Btc = Annotated[str, typer.Option("--btc", metavar="X", help="How much, in BTC.")]
-Folder = Annotated[
-    Path | None, typer.Option("--folder", metavar="DIR", help="Deposit files. Default: your bridge folder.")
-]
-Timeout = Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait at most, with --wait.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -192,170 +176,6 @@ def withdraw(
     emit(answer, as_json=as_json, text=text)
 
 
-def status(
-    which: Annotated[
-        str, typer.Argument(metavar="ID", help="A withdrawal's number, a deposit's txid:n, or its address.")
-    ],
-    wait: Annotated[bool, typer.Option("--wait", help="Follow it to its end.")] = False,
-    timeout: Timeout = 3600.0,
-    folder: Folder = None,
-    bitcoin_rpc: BitcoinRpc = None,
-    bitcoin_user: BitcoinUser = "",
-    bitcoin_password: BitcoinPassword = "",
-    bitcoin_cookie: BitcoinCookie = None,
-    rpc: Rpc = DEFAULT_RPC,
-    as_json: Json = False,
-) -> None:
-    """Where a deposit or a withdrawal stands: k of N confirmations, why it waits, about how long.
-
-    Examples:
-      hyperdust bridge status 0
-      hyperdust bridge status 5f3b8d1c…e2:1 --json
-      hyperdust bridge status bcrt1p… --wait
-    """
-    from hyperdust.bridging import following
-    from hyperdust.bridging.deposit import announce
-    from hyperdust.job import progress
-    from hyperdust.paths import bridge_dir
-
-    options = bitcoin_options(bitcoin_rpc, bitcoin_user, bitcoin_password, bitcoin_cookie)
-    with bridging(rpc, options) as (sources, terms), progress() as say:
-        if which.isdecimal():
-            number = int(which)
-            found = following.stand_withdrawal(sources, terms, number)
-            if wait and not found.is_done:
-                found = following.wait_withdrawal(sources, number, timeout, say)
-        else:
-            place = folder or bridge_dir()
-            outpoint, kept = _find_deposit(sources, which, place)
-            if outpoint is None and wait and kept is not None:
-                outpoint = following.wait_payment(sources, kept, place, timeout, say)
-            if outpoint is not None:
-                found = following.stand_deposit(sources, terms, outpoint, kept)
-            else:
-                found = following.stand_unpaid(which, kept)
-            if kept is not None and kept.chain_id == terms.chain_id and not found.is_swept:
-                announce(sources.client, kept)  # again: nodes forget, and another one may be asked
-            if wait and outpoint is not None and not found.is_done:
-                found = following.wait_deposit(sources, outpoint, kept, timeout, say)
-    emit(found.as_json(), as_json=as_json, text=found.summary())
-
-
-def list_deposits(
-    folder: Folder = None,
-    bitcoin_rpc: BitcoinRpc = None,
-    bitcoin_user: BitcoinUser = "",
-    bitcoin_password: BitcoinPassword = "",
-    bitcoin_cookie: BitcoinCookie = None,
-    rpc: Rpc = DEFAULT_RPC,
-    as_json: Json = False,
-) -> None:
-    """Deposits whose files are on this machine, and where each stands.
-
-    Examples:
-      hyperdust bridge list
-      hyperdust bridge list --json
-    """
-    from hyperdust.bridging.addresses import show_sats
-    from hyperdust.bridging.following import find_payments, stand_deposit
-    from hyperdust.bridging.keeping import list_kept
-    from hyperdust.paths import bridge_dir
-
-    rows, lines = [], []
-    options = bitcoin_options(bitcoin_rpc, bitcoin_user, bitcoin_password, bitcoin_cookie)
-    with bridging(rpc, options) as (sources, terms):
-        for path, kept in list_kept(folder or bridge_dir()):
-            if kept.chain_id != terms.chain_id:
-                continue
-            standings = [stand_deposit(sources, terms, at, kept) for at in find_payments(sources, kept)]
-            rows.append(
-                {
-                    "address": kept.bitcoin_address,
-                    "file": str(path),
-                    "sats": kept.sats,
-                    "to": "0x" + kept.binding.address.hex(),
-                    "deposits": [one.as_json() for one in standings],
-                }
-            )
-            lines.append(f"{kept.bitcoin_address}  {show_sats(kept.sats)}  {path}")
-            lines += [f"  {one.summary()}" for one in standings] or ["  not paid, as far as is known here"]
-    emit(
-        rows, as_json=as_json, text="\n".join(lines) or "no deposits of this chain yet; see `hyperdust bridge deposit`"
-    )
-
-
-def audit(
-    bitcoin_rpc: BitcoinRpc = None,
-    bitcoin_user: BitcoinUser = "",
-    bitcoin_password: BitcoinPassword = "",
-    bitcoin_cookie: BitcoinCookie = None,
-    rpc: Rpc = DEFAULT_RPC,
-    as_json: Json = False,
-) -> None:
-    """Whether the vault covers all BTC on the chain; with a bitcoind of yours, whether its coins are there.
-
-    Examples:
-      hyperdust bridge audit
-      hyperdust bridge audit --bitcoin-rpc http://127.0.0.1:8332 --bitcoin-cookie ~/.bitcoin/.cookie --json
-    """
-    from hyperdust.bridging.auditing import run_audit, show_audit
-
-    options = bitcoin_options(bitcoin_rpc, bitcoin_user, bitcoin_password, bitcoin_cookie)
-    with bridging(rpc, options) as (sources, terms):
-        found = run_audit(sources, terms)
-    emit(found.as_json(), as_json=as_json, text=show_audit(found))
-    if not found.ok:
-        raise typer.Exit(1)
-
-
-def reclaim(
-    outpoint: Annotated[str, typer.Argument(metavar="OUTPOINT", help="The deposit: txid:n.")],
-    to: Annotated[str, typer.Option("--to", metavar="BTC_ADDR", help="Where the coin goes.")],
-    send: Annotated[bool, typer.Option("--send", help="Broadcast it; else it is only built and shown.")] = False,
-    fee_rate: Annotated[
-        float | None, typer.Option("--fee-rate", min=1, metavar="SAT/VB", help="Default: what bitcoind estimates.")
-    ] = None,
-    secret_file: Annotated[
-        Path | None,
-        typer.Option("--secret-file", metavar="FILE", help="Secret key in hex, where you gave --user-key."),
-    ] = None,
-    folder: Folder = None,
-    bitcoin_rpc: BitcoinRpc = None,
-    bitcoin_user: BitcoinUser = "",
-    bitcoin_password: BitcoinPassword = "",
-    bitcoin_cookie: BitcoinCookie = None,
-    rpc: Rpc = DEFAULT_RPC,
-    as_json: Json = False,
-) -> None:
-    """Take a deposit back that nobody has swept for 1,008 blocks: by your key alone, with no node and no signer.
-
-    Examples:
-      hyperdust bridge reclaim 5f3b8d1c…e2:1 --to bc1q… --bitcoin-rpc http://127.0.0.1:8332 --bitcoin-cookie FILE
-      hyperdust bridge reclaim 5f3b8d1c…e2:1 --to bc1q… --send --fee-rate 5
-    """
-    from hyperdust.bridging.addresses import show_sats
-    from hyperdust.bridging.keeping import find, list_kept, read_secret
-    from hyperdust.bridging.reclaim import build_reclaim, find_coin, read_rate, send_reclaim
-    from hyperdust.paths import bridge_dir
-
-    place = _parse_outpoint(outpoint)
-    options = bitcoin_options(bitcoin_rpc, bitcoin_user, bitcoin_password, bitcoin_cookie)
-    secret = None if secret_file is None else read_secret(secret_file)
-    with _own_bitcoin(rpc, options) as bitcoin:
-        if len(networks := {kept.network for _, kept in list_kept(folder or bridge_dir())}) == 1:
-            bitcoin.check_network(networks.pop())  # first: another network has no such coin, and that would frighten
-        coin = find_coin(bitcoin, place)
-        kept = find(folder or bridge_dir(), script=coin.output.script)
-        bitcoin.check_network(kept.network)
-        rate = read_rate(bitcoin) if fee_rate is None else int(fee_rate * 1_000)
-        made = build_reclaim(kept, coin, to, rate, secret)
-        sent = send_reclaim(bitcoin, made) if send else None
-    waits = f"Bitcoin takes it in {made.waits} blocks" if made.waits else "Bitcoin takes it now; --send broadcasts it"
-    text = f"{show_sats(made.sats)} to {to}, fee {made.fee} sats\n"
-    text += f"{made.raw.hex()}\n{waits}" if sent is None else f"sent as {sent}"
-    emit(made.as_json() | {"sent": sent is not None}, as_json=as_json, text=text)
-
-
 def give_up(
     number: Annotated[int, typer.Argument(metavar="ID", min=0, help="The withdrawal's number.")],
     keystore: Keystore = None,
@@ -382,50 +202,3 @@ def give_up(
         as_json=as_json,
         text=f"withdrawal {number} is given up in block {block}; hyperdust bridge status {number}",
     )
-
-
-@contextmanager
-def _own_bitcoin(rpc: str, options: "BitcoinOptions") -> Iterator["Bitcoind"]:
-    """A bitcoind, without asking a node where one is named."""
-    from hyperdust.bitcoind import Bitcoind, Login
-
-    if options.rpc is not None:
-        check_login(options.rpc, options.user, options.cookie)
-        with Bitcoind(options.rpc, Login(options.user, options.password, options.cookie)) as bitcoin:
-            yield bitcoin
-        return
-    with bridging(rpc, options) as (sources, _):
-        if sources.bitcoin is None:
-            raise UsageFault("a bitcoind is needed to see the coin; name yours with --bitcoin-rpc URL")
-        yield sources.bitcoin
-
-
-def _parse_outpoint(text: str) -> "Outpoint":
-    from hyperdust.bridging.keeping import parse_outpoint
-
-    try:
-        return parse_outpoint(text)
-    except ValueError as error:
-        raise UsageFault(
-            f"{text!r} is no deposit: txid:n is expected, as `hyperdust bridge deposit` prints it"
-        ) from error
-
-
-def _find_deposit(sources: "Sources", which: str, folder: Path) -> tuple["Outpoint | None", "Kept | None"]:
-    """The payment that is meant, and the deposit's file where it is here; one of both at least."""
-    from hyperdust.bridging.errors import NotOurs
-    from hyperdust.bridging.following import find_payments
-    from hyperdust.bridging.keeping import add_outpoint, find
-
-    if ":" not in which:
-        kept = find(folder, address=which)
-        payments = find_payments(sources, kept)
-        for one in payments:
-            if one not in kept.outpoints:  # once it is swept, no bitcoind finds it by its address
-                kept = add_outpoint(kept, one, folder)
-        return payments[-1] if payments else None, kept
-    place = _parse_outpoint(which)
-    try:
-        return place, find(folder, outpoint=place)
-    except NotOurs:
-        return place, None
