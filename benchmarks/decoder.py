@@ -19,7 +19,8 @@ from hyperdust.graph_text import read_model
 from pouw.backends.registry import load_backend
 from pouw.compiler import llama
 from pouw.compiler.fp32 import Weights
-from pouw.compiler.llama_folder import LlamaShape, expected_tensors
+from pouw.compiler.llama_config import LlamaShape
+from pouw.compiler.llama_folder import expected_tensors
 from pouw.execution import Execution, run, trace_root
 from pouw.hypergraph import Hypergraph
 

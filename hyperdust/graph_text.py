@@ -20,16 +20,9 @@ from tokenizers import Tokenizer
 from chain.errors import NodeFault
 from pouw.compiler import llama, llama_fp32
 from pouw.compiler.fp32 import Weights
-from pouw.compiler.llama_folder import (
-    CONFIG_MAX,
-    WEIGHTS_MAX,
-    FolderMalformed,
-    LlamaShape,
-    SizeOutOfRange,
-    parse_config,
-    parse_json,
-    parse_weights,
-)
+from pouw.compiler.llama_config import CONFIG_MAX, FolderMalformed, LlamaShape, parse_config, parse_json
+from pouw.compiler.llama_folder import WEIGHTS_MAX, parse_weights
+from pouw.compiler.llama_options import SizeOutOfRange
 from pouw.execution import Backend
 from pouw.graph_encoding import encode
 from pouw.hypergraph import Hypergraph

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from pouw.compiler.calibration import Float64, wanted_factors
 from pouw.compiler.fp32 import Float, Weights
+from pouw.compiler.llama_config import LlamaShape
 from pouw.compiler.llama_families import FAMILIES
-from pouw.compiler.llama_folder import LlamaShape, SizeOutOfRange
 from pouw.compiler.llama_fp32 import head_weights, logits_of
+from pouw.compiler.llama_options import SizeOutOfRange
 from pouw.compiler.llama_rows import normed_heads, position_rows, self_weights
 from pouw.compiler.llama_tables import activation_table, frequencies, rotation_table
 from pouw.compiler.sampling import SAMPLE_MAX, choose_segment

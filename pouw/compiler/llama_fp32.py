@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pouw.compiler.fp32 import Float, Observe, Weights
+from pouw.compiler.llama_config import LlamaShape
 from pouw.compiler.llama_families import FAMILIES
-from pouw.compiler.llama_folder import LlamaShape
 from pouw.compiler.llama_tables import frequencies
 from pouw.compiler.program import ACTIVATIONS
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from pouw.compiler.calibration import Float64
 from pouw.compiler.fp32 import Weights
-from pouw.compiler.llama_folder import LlamaShape
+from pouw.compiler.llama_config import LlamaShape
 from pouw.hypergraph import Constant, OperatorOutput, Reference
 from pouw.operators.arithmetic import INT16_MAX, Int16
 from pouw.operators.decoder import ROTATION_BITS

@@ -5,7 +5,7 @@ Up to 15,871 tokens `sample` reads the whole row. A longer row is cut into segme
 
 from math import isqrt
 
-from pouw.compiler.llama_folder import SizeOutOfRange
+from pouw.compiler.llama_options import SizeOutOfRange
 from pouw.operators.attention import WEIGHT_TABLE_SIZE
 from pouw.operators.elements import LEAF_BYTES_MAX
 

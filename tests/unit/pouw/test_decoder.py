@@ -10,7 +10,8 @@ from chain.errors import Invalid
 from chain.hashing import H
 from pouw.backends.reference import NumpyBackend
 from pouw.compiler import llama
-from pouw.compiler.llama_folder import LlamaShape, expected_tensors
+from pouw.compiler.llama_config import LlamaShape
+from pouw.compiler.llama_folder import expected_tensors
 from pouw.compiler.llama_fp32 import logits_of
 from pouw.compiler.llama_tables import frequencies, rotation_table, silu_table
 from pouw.compiler.tables import power_table

@@ -11,6 +11,8 @@ from chain.errors import HyperdustError, Malformed
 from hyperdust import graph as g
 from hyperdust import graph_text
 from pouw.compiler import llama_folder as folder
+from pouw.compiler.llama_config import FolderMalformed, parse_config
+from pouw.compiler.llama_options import OptionUnmappable, SizeOutOfRange
 from pouw.execution import encode_tensors
 from pouw.graph_encoding import encode
 from pouw.ticket import check_shape
@@ -124,41 +126,41 @@ def changed(**options):
 @pytest.mark.parametrize(
     ("data", "error", "named"),
     [
-        (changed(model_type=["llama"]), folder.OptionUnmappable, "model_type"),
-        (changed(rope_parameters="default"), folder.OptionUnmappable, "rope_parameters"),
-        (changed(model_type="mamba"), folder.OptionUnmappable, "model_type"),
-        (changed(model_type="gemma"), folder.OptionUnmappable, "architectures"),
-        (changed(hidden_act="xielu"), folder.OptionUnmappable, "hidden_act"),
-        (changed(rope_scaling={"type": "linear", "factor": 0}), folder.SizeOutOfRange, "factor"),
-        (changed(rope_scaling={"rope_type": "llama3", "high_freq_factor": 1}), folder.OptionUnmappable, "high_freq"),
-        (changed(rope_scaling={"rope_type": "default", "mscale": 2}), folder.OptionUnmappable, "mscale"),
-        (changed(partial_rotary_factor=0.05), folder.OptionUnmappable, "partial_rotary"),
-        (changed(rope_interleaved=True), folder.OptionUnmappable, "rope_interleaved"),
-        (changed(rope_scaling={"type": "dynamic", "factor": 2}), folder.OptionUnmappable, "rope_scaling"),
-        (changed(rope_parameters={"rope_type": "yarn"}), folder.OptionUnmappable, "rope_parameters"),
-        (changed(rope_parameters=5), folder.OptionUnmappable, "rope_parameters"),
-        (changed(use_sliding_window=True), folder.OptionUnmappable, "use_sliding_window"),
-        (changed(quantization_config={"bits": 4}), folder.OptionUnmappable, "quantization_config"),
-        (changed(final_logit_softcapping=30.0), folder.OptionUnmappable, "final_logit_softcapping"),
-        (changed(architectures=["Other"]), folder.OptionUnmappable, "architectures"),
-        (changed(num_key_value_heads=3), folder.OptionUnmappable, "heads"),
-        (changed(head_dim=31), folder.OptionUnmappable, "heads"),
-        (changed(eos_token_id="end"), folder.OptionUnmappable, "eos_token_id"),
-        (changed(hidden_size=10**9), folder.SizeOutOfRange, "hidden_size"),
-        (changed(num_hidden_layers=-1), folder.SizeOutOfRange, "num_hidden_layers"),
-        (changed(num_attention_heads=True), folder.SizeOutOfRange, "num_attention_heads"),
-        (changed(vocab_size=None), folder.SizeOutOfRange, "vocab_size"),
-        (changed(rms_norm_eps="small"), folder.SizeOutOfRange, "rms_norm_eps"),
-        (changed(rope_theta=-3), folder.SizeOutOfRange, "rope_theta"),
-        (b"{", folder.FolderMalformed, "config.json"),
-        (b"[]", folder.FolderMalformed, "config.json"),
-        (b"[" * 100_000, folder.FolderMalformed, "config.json"),
-        (b" " * (2**20 + 1), folder.FolderMalformed, "config.json"),
+        (changed(model_type=["llama"]), OptionUnmappable, "model_type"),
+        (changed(rope_parameters="default"), OptionUnmappable, "rope_parameters"),
+        (changed(model_type="mamba"), OptionUnmappable, "model_type"),
+        (changed(model_type="gemma"), OptionUnmappable, "architectures"),
+        (changed(hidden_act="xielu"), OptionUnmappable, "hidden_act"),
+        (changed(rope_scaling={"type": "linear", "factor": 0}), SizeOutOfRange, "factor"),
+        (changed(rope_scaling={"rope_type": "llama3", "high_freq_factor": 1}), OptionUnmappable, "high_freq"),
+        (changed(rope_scaling={"rope_type": "default", "mscale": 2}), OptionUnmappable, "mscale"),
+        (changed(partial_rotary_factor=0.05), OptionUnmappable, "partial_rotary"),
+        (changed(rope_interleaved=True), OptionUnmappable, "rope_interleaved"),
+        (changed(rope_scaling={"type": "dynamic", "factor": 2}), OptionUnmappable, "rope_scaling"),
+        (changed(rope_parameters={"rope_type": "yarn"}), OptionUnmappable, "rope_parameters"),
+        (changed(rope_parameters=5), OptionUnmappable, "rope_parameters"),
+        (changed(use_sliding_window=True), OptionUnmappable, "use_sliding_window"),
+        (changed(quantization_config={"bits": 4}), OptionUnmappable, "quantization_config"),
+        (changed(final_logit_softcapping=30.0), OptionUnmappable, "final_logit_softcapping"),
+        (changed(architectures=["Other"]), OptionUnmappable, "architectures"),
+        (changed(num_key_value_heads=3), OptionUnmappable, "heads"),
+        (changed(head_dim=31), OptionUnmappable, "heads"),
+        (changed(eos_token_id="end"), OptionUnmappable, "eos_token_id"),
+        (changed(hidden_size=10**9), SizeOutOfRange, "hidden_size"),
+        (changed(num_hidden_layers=-1), SizeOutOfRange, "num_hidden_layers"),
+        (changed(num_attention_heads=True), SizeOutOfRange, "num_attention_heads"),
+        (changed(vocab_size=None), SizeOutOfRange, "vocab_size"),
+        (changed(rms_norm_eps="small"), SizeOutOfRange, "rms_norm_eps"),
+        (changed(rope_theta=-3), SizeOutOfRange, "rope_theta"),
+        (b"{", FolderMalformed, "config.json"),
+        (b"[]", FolderMalformed, "config.json"),
+        (b"[" * 100_000, FolderMalformed, "config.json"),
+        (b" " * (2**20 + 1), FolderMalformed, "config.json"),
     ],
 )
 def test_configurations_that_are_refused(data, error, named):
     with pytest.raises(error, match=named):
-        folder.parse_config(data)
+        parse_config(data)
 
 
 def test_weights_cut_short_are_refused():
@@ -167,9 +169,9 @@ def test_weights_cut_short_are_refused():
     assert found["a"].shape == (4, 3)
     assert found["a"].dtype == np.float32
     for size in range(len(data)):
-        with pytest.raises(folder.FolderMalformed):
+        with pytest.raises(FolderMalformed):
             folder.parse_safetensors("m", data[:size])
-    with pytest.raises(folder.FolderMalformed):
+    with pytest.raises(FolderMalformed):
         folder.parse_safetensors("m", data + b"\0")
 
 
@@ -194,7 +196,7 @@ def header(entries, body):
     ],
 )
 def test_headers_that_lie_are_refused(entry):
-    with pytest.raises(folder.FolderMalformed):
+    with pytest.raises(FolderMalformed):
         folder.parse_safetensors("m", header({"a": entry}, bytes(4)))
 
 
@@ -205,15 +207,15 @@ def test_bfloat16_is_read():
 
 
 def test_missing_and_infinite_weights_are_named():
-    shape = folder.parse_config((SOURCE / "config.json").read_bytes())
+    shape = parse_config((SOURCE / "config.json").read_bytes())
     good = (SOURCE / "model.safetensors").read_bytes()
     with pytest.raises(folder.WeightMissing, match="embed_tokens"):
         folder.parse_weights([("m", save({"a": np.ones(1, dtype=np.float32)}))], shape)
-    with pytest.raises(folder.FolderMalformed, match="two files"):
+    with pytest.raises(FolderMalformed, match="two files"):
         folder.parse_weights([("m", good), ("n", good)], shape)
     tensors = dict(folder.parse_safetensors("m", good))
     tensors["model.norm.weight"] = np.full(128, np.inf, dtype=np.float32)
-    with pytest.raises(folder.FolderMalformed, match="not finite"):
+    with pytest.raises(FolderMalformed, match="not finite"):
         folder.parse_weights([("m", save(tensors))], shape)
     with pytest.raises(folder.WeightMissing, match="model.norm"):
         folder.parse_weights([("m", save(tensors | {"model.norm.weight": np.ones(64, dtype=np.float32)}))], shape)

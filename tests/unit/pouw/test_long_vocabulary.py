@@ -11,7 +11,9 @@ from safetensors.numpy import save_file
 from hyperdust.graph_text import read_model
 from pouw.backends.registry import BackendUnavailable, load_backend
 from pouw.compiler import llama
-from pouw.compiler.llama_folder import SizeOutOfRange, expected_tensors, parse_config
+from pouw.compiler.llama_config import parse_config
+from pouw.compiler.llama_folder import expected_tensors
+from pouw.compiler.llama_options import SizeOutOfRange
 from pouw.execution import run, trace_root
 from pouw.fraud import NoFault, NotGuilty, VerdictKind, build_proof, check_proof, find_difference
 from pouw.fraud_codec import decode_evidence, encode_evidence

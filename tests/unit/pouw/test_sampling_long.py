@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pouw.backends.registry import BackendUnavailable, load_backend
-from pouw.compiler.llama_folder import SizeOutOfRange
+from pouw.compiler.llama_options import SizeOutOfRange
 from pouw.compiler.sampling import CANDIDATES_MAX, SAMPLE_MAX, SEGMENT_MAX, choose_segment
 from pouw.compiler.tables import power_table
 from pouw.operators import sampling
