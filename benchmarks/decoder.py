@@ -19,6 +19,7 @@ from hyperdust.graph_text import read_model
 from pouw.backends.registry import load_backend
 from pouw.compiler import llama
 from pouw.compiler.fp32 import Weights
+from pouw.compiler.llama_calibration import calibrate
 from pouw.compiler.llama_config import LlamaShape
 from pouw.compiler.llama_folder import expected_tensors
 from pouw.execution import Execution, run, trace_root
@@ -49,7 +50,7 @@ def random_model() -> tuple[Hypergraph, dict[bytes, np.ndarray], Weights]:
         name: generator.normal(0, 0.02, sizes).astype(np.float32) + np.float32("norm" in name)
         for name, sizes in expected_tensors(SMALL_SHAPE).items()
     }
-    calibration = llama.calibrate(weights, SMALL_SHAPE, [prompt(SMALL_SHAPE.vocabulary)])
+    calibration = calibrate(weights, SMALL_SHAPE, [prompt(SMALL_SHAPE.vocabulary)])
     return *llama.build("random", weights, SMALL_SHAPE, calibration, sizes=(128, 128)), weights
 
 

@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from chain.errors import NodeFault
 from pouw.compiler import llama, llama_fp32
 from pouw.compiler.fp32 import Weights
+from pouw.compiler.llama_calibration import LlamaCalibration, calibrate
 from pouw.compiler.llama_config import CONFIG_MAX, FolderMalformed, LlamaShape, parse_config, parse_json
 from pouw.compiler.llama_folder import WEIGHTS_MAX, parse_weights
 from pouw.compiler.llama_options import SizeOutOfRange
@@ -73,7 +74,7 @@ def build(folder: Path, name: str) -> tuple[Hypergraph, dict[bytes, Tensor]]:
     factors = {key.removeprefix("factors."): value for key, value in stored.items() if key.startswith("factors.")}
     sampling = llama.Sampling(*(int(value) for value in stored["sampling"]))
     prompt, limit = (int(value) for value in stored["sizes"])
-    return llama.build(name, weights, shape, llama.LlamaCalibration(factors, bits), sampling, (prompt, limit))
+    return llama.build(name, weights, shape, LlamaCalibration(factors, bits), sampling, (prompt, limit))
 
 
 def encode_text(folder: Path, graph: Hypergraph, text: str) -> dict[str, Tensor]:
@@ -163,7 +164,7 @@ def compile_folder(
     tokenizer = _tokenizer(folder)
     rows = [np.array(tokenizer.encode(text).ids[: shape.context], dtype=np.int32) for text in texts if text]
     _check_ids(rows, shape)
-    calibration = llama.calibrate(weights, shape, rows, lambda done: _say(f"calibrating: {done} of {len(rows)} texts"))
+    calibration = calibrate(weights, shape, rows, lambda done: _say(f"calibrating: {done} of {len(rows)} texts"))
     _say("\n")
     graph, _ = llama.build(name, weights, shape, calibration, sampling, sizes)
     stored: dict[str, Tensor] = {f"factors.{key}": value for key, value in calibration.factors.items()}

@@ -25,6 +25,7 @@ from pouw.backends.registry import load_backend
 from pouw.compiler import llama
 from pouw.compiler.export import export_module
 from pouw.compiler.hf import ENCODERS, load_bert
+from pouw.compiler.llama_calibration import calibrate
 from pouw.compiler.llama_families import FAMILIES
 from pouw.compiler.program import evaluate
 from pouw.compiler.report import cosine
@@ -241,7 +242,7 @@ def _by_folder(model: nn.Module, kind: str, path: Path, examples: list[tuple[Any
     if kind in FAMILIES:
         shape, weights = read_model(path)
         texts = [example[0][0].numpy().astype(np.int32) for example in examples]
-        calibration = llama.calibrate(weights, shape, texts[:6])
+        calibration = calibrate(weights, shape, texts[:6])
         graph, constants = llama.build("x", weights, shape, calibration, llama.GREEDY, (32, 32))
         found = []
         for ids in texts[6:]:

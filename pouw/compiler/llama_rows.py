@@ -5,67 +5,14 @@ table that stands at its position; heads turned into columns stand side by side 
 row sees itself alone.
 """
 
-from collections.abc import Mapping
-from typing import Protocol
-
 import numpy as np
 
 from pouw.compiler.calibration import Float64
-from pouw.compiler.fp32 import Weights
-from pouw.compiler.llama_config import LlamaShape
-from pouw.hypergraph import Constant, OperatorOutput, Reference
+from pouw.compiler.llama_builder import GAMMA_BITS, Builder
+from pouw.compiler.llama_calibration import LOG2_E
+from pouw.hypergraph import OperatorOutput, Reference
 from pouw.operators.arithmetic import INT16_MAX, Int16
 from pouw.operators.decoder import ROTATION_BITS
-from pouw.operators.types import Tensor
-
-LOG2_E = 1.4426950408889634
-GAMMA_BITS = 12
-
-
-class Calibrated(Protocol):
-    """The calibration of a decoder, as far as it is read here."""
-
-    @property
-    def bits(self) -> Mapping[str, int]:
-        """Fraction bits by name."""
-        ...
-
-
-class Builder(Protocol):
-    """The graph in work, as `llama.py` builds it."""
-
-    @property
-    def weights(self) -> Weights:
-        """Of the float model."""
-        ...
-
-    @property
-    def shape(self) -> LlamaShape:
-        """Of the model."""
-        ...
-
-    @property
-    def calibration(self) -> Calibrated:
-        """Fixed points."""
-        ...
-
-    @property
-    def positions(self) -> int:
-        """Rows of the tables that a position chooses from."""
-        ...
-
-    @property
-    def tables(self) -> Mapping[str, Constant]:
-        """Tables by name: rotation, still, power."""
-        ...
-
-    def constant(self, array: Tensor) -> Constant:
-        """Keep a constant."""
-        ...
-
-    def add(self, name: str, label: str, *tensors: Reference, attributes: tuple[int, ...] = ()) -> OperatorOutput:
-        """Append an operator."""
-        ...
 
 
 def constant_rows(builder: Builder, label: str, like: Reference, width: int, row: Int16) -> OperatorOutput:

@@ -10,6 +10,7 @@ from chain.errors import Invalid
 from chain.hashing import H
 from pouw.backends.reference import NumpyBackend
 from pouw.compiler import llama
+from pouw.compiler.llama_calibration import calibrate
 from pouw.compiler.llama_config import LlamaShape
 from pouw.compiler.llama_folder import expected_tensors
 from pouw.compiler.llama_fp32 import logits_of
@@ -74,7 +75,7 @@ def weights(seed=1):
 
 WEIGHTS = weights()
 TEXTS = [np.random.default_rng(seed).integers(0, 40, 20, dtype=np.int32) for seed in range(6)]
-CALIBRATION = llama.calibrate(WEIGHTS, SHAPE, TEXTS)
+CALIBRATION = calibrate(WEIGHTS, SHAPE, TEXTS)
 GREEDY, CONSTANTS = llama.build("greedy", WEIGHTS, SHAPE, CALIBRATION)
 SAMPLED, SAMPLED_CONSTANTS = llama.build("sampled", WEIGHTS, SHAPE, CALIBRATION, llama.Sampling(40_000, 12, 60_000))
 PROMPT = TEXTS[0][:7]

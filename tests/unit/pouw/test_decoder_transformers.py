@@ -12,6 +12,7 @@ from hyperdust.graph_text import read_model
 from pouw.backends.reference import NumpyBackend
 from pouw.backends.registry import list_backends, load_backend
 from pouw.compiler import llama, llama_fp32
+from pouw.compiler.llama_calibration import calibrate
 from pouw.compiler.llama_folder import WeightMissing
 from pouw.execution import run, trace_root
 from precompiles.graph_facts import read_facts
@@ -88,7 +89,7 @@ def test_a_folder_means_the_same(name, tmp_path):
     shape, weights = read_model(tmp_path)
     floats = llama_fp32.logits_of(weights, shape, ids)
     assert np.abs(floats - expected).max() < 1e-3
-    graph, constants = llama.build("x", weights, shape, llama.calibrate(weights, shape, [ids]))
+    graph, constants = llama.build("x", weights, shape, calibrate(weights, shape, [ids]))
     exact = llama.all_logits(graph, constants, ids, NumpyBackend()).astype(np.float64)
     cosines = (exact * expected).sum(axis=1) / np.sqrt((exact**2).sum(axis=1) * (expected**2).sum(axis=1))
     assert cosines.min() > 0.99

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 from hyperdust.graph_text import read_model
 from pouw.backends.registry import BackendUnavailable, load_backend
 from pouw.compiler import llama
+from pouw.compiler.llama_calibration import calibrate
 from pouw.compiler.llama_config import parse_config
 from pouw.compiler.llama_folder import expected_tensors
 from pouw.compiler.llama_options import SizeOutOfRange
@@ -59,7 +60,7 @@ def decoders(tmp_path_factory):
         folder = tmp_path_factory.mktemp(family)
         write_folder(folder, family)
         shape, weights = read_model(folder)
-        calibration = llama.calibrate(weights, shape, [PROMPT])
+        calibration = calibrate(weights, shape, [PROMPT])
         graph, constants = llama.build(family, weights, shape, calibration, SAMPLING)
         return shape, weights, calibration, graph, constants
 
