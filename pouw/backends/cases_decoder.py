@@ -33,6 +33,8 @@ def cases() -> tuple[Case, ...]:
         ("rope", (x, steps[0], rotations), (3, 12, 5)),
         ("rope", (x, steps[1], rotations), (4, 12, 0)),
         ("transpose_columns", (x,), (5, 20)),
+        ("transpose_columns", (full_range(np.int16, (71, 150), 33),), (3, 140)),
+        ("transpose_columns", (full_range(np.int16, (300, 260), 34),), (1, 256)),  # large enough for every core
         ("causal_scores", (x, keys), (4, 2, 12, 10)),
         ("causal_scores", (x, keys[:7].copy()), (4, 2, 12, 1)),
         ("causal_softmax", (scores, table), ()),

@@ -32,6 +32,7 @@ def cases() -> tuple[Case, ...]:
     ids = (np.arange(m, dtype=np.int32) * 7) % 40
     return (
         ("embedding", (ids, full_range(np.int16, (40, n), 13)), ()),
+        ("embedding", (np.tile(ids, 80), full_range(np.int16, (40, n), 16)), ()),  # large enough for every core
         ("add_positions", (x, full_range(np.int16, (m + 2, n), 14)), ()),
         ("row_maximum", (x, factors), ()),
         ("quantize", (x, maximum, factors), (127,)),
@@ -44,6 +45,7 @@ def cases() -> tuple[Case, ...]:
         ("layer_norm", (wide, row >> 12, row), ()),
         ("layer_norm", (wide >> 16, row >> 12, row), ()),
         ("attention_scores", (x, x), (3, 8, 0, 24, 10)),
+        ("attention_scores", (np.tile(x, (30, 2)), np.tile(x[:2], 2)), (47, 2, 1, 0, 10)),  # few keys, by rows
         ("softmax_weights", (scores, powers), ()),
         ("attention_mix", (weights, x), (8, 24)),
         ("lookup", (x, table), ()),

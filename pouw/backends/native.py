@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pouw.backends import native_decoder, native_fused, native_scene
+from pouw.backends import native_decoder, native_fused, native_moves, native_scene
 from pouw.hypergraph import Subgraph
 from pouw.operators.arithmetic import check_values
 from pouw.operators.linear import MINING_OPERAND_MAX
@@ -56,7 +56,7 @@ class NativeBackend:
             name: getattr(hyperdust_core.operators, name) for name in KERNELS
         }
         # a core built before a family's kernels serves it by definition
-        families = (*native_decoder.NATIVE_KERNELS, *native_scene.NATIVE_KERNELS)
+        families = (*native_decoder.NATIVE_KERNELS, *native_moves.NATIVE_KERNELS, *native_scene.NATIVE_KERNELS)
         found = {name: getattr(hyperdust_core.operators, name, None) for name in families}
         self._kernels |= {name: kernel for name, kernel in found.items() if kernel is not None}
 

@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from pouw.backends import cases_subgraph
 from pouw.backends.registry import MAKERS, BackendUnavailable, load_backend, run_definitions
+from pouw.operators.errors import TensorOutOfRange
 from pouw.operators.rules import RULE_BY_NAME
 
 
@@ -106,3 +107,42 @@ def test_lookup_at_the_ends_of_the_table(data):
     ends = st.sampled_from((-(2**15), -8193, -8192, -8191, 0, 8190, 8191, 8192, 2**15 - 1))
     table = (np.arange(16_384, dtype=np.int64) * 40_503 % 65_536 - 32_768).astype(np.int16)
     compare("lookup", (data.draw(arrays(np.int16, shape, elements=ends)), table), ())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_columns_as_rows_at_every_remainder_of_a_square(data):
+    m, n = (data.draw(st.integers(1, 150)) for _ in range(2))
+    offset = data.draw(st.integers(0, n - 1))
+    count = data.draw(st.integers(1, n - offset))
+    x = (np.arange(m * n, dtype=np.int64) * 40_503 % 65_536 - 32_768).astype(np.int16).reshape(m, n)
+    compare("transpose_columns", (x,), (offset, count))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_a_few_keys(data):
+    m, n, heads, size = (data.draw(st.integers(1, high)) for high in (50, 5, 12, 20))
+    offsets = [data.draw(st.integers(0, 3)) for _ in range(2)]
+    entries = st.one_of(INT16, EXTREME16)
+    queries, keys = (
+        data.draw(arrays(np.int16, (rows, heads * size + 4), elements=entries, fill=entries)) for rows in (m, n)
+    )
+    compare("attention_scores", (queries, keys), (heads, size, *offsets, data.draw(st.integers(1, 40))))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_rows_by_number(data):
+    rows, n = data.draw(st.integers(1, 20)), data.draw(st.integers(1, 40))
+    ids = data.draw(arrays(np.int32, st.integers(1, 60), elements=st.integers(0, rows - 1)))
+    table = np.arange(rows * n, dtype=np.int16).reshape(rows, n)
+    compare("embedding", (ids, table), ())
+
+
+@pytest.mark.parametrize("wrong", [-1, 7, 2**31 - 1, -(2**31)])
+def test_a_row_that_no_table_has_is_refused_by_name(wrong):
+    ids, table = np.array([0, wrong, 3], dtype=np.int32), np.zeros((7, 4), dtype=np.int16)
+    for backend in BACKENDS:
+        with pytest.raises(TensorOutOfRange):
+            backend.compute(RULE_BY_NAME["embedding"], (ids, table), ())

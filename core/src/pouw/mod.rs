@@ -12,6 +12,7 @@ mod noise;
 #[macro_use]
 mod operators;
 mod decoder;
+mod moves;
 mod raster;
 mod sampling;
 mod ticket;
@@ -22,6 +23,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     matmul::register(module)?;
     operators::register(module)?;
     decoder::register(module)?;
+    moves::register(module)?;
     sampling::register(module)?;
     raster::register(module)?;
     ticket::register(module)?;

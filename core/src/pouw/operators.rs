@@ -15,6 +15,8 @@ use pyo3::prelude::*;
 
 /// Below this many elements an operator stays on the calling thread.
 const SERIAL: usize = 1 << 15;
+/// A cache line of scores of each head.
+const ROWS_OF_FEW: usize = 16;
 const FACTOR_MAX: i16 = 256;
 const NORM_INPUT_MAX: i32 = 1 << 16;
 
@@ -533,6 +535,26 @@ fn attention_scores<'py>(
     let to = writable.as_slice_mut()?;
     py.detach(|| {
         let parallel = heads * m * n * 8 >= SERIAL;
+        if n <= attention::FEW {
+            let size = heads * head_size;
+            let keys = columns(keys, key_width, key_offset, size);
+            let shared = Shared::new(to);
+            each(parallel, m.div_ceil(ROWS_OF_FEW), |task| {
+                let mut scores = vec![0; n * heads];
+                for row in task * ROWS_OF_FEW..m.min((task + 1) * ROWS_OF_FEW) {
+                    let query = &queries[row * query_width + query_offset..][..size];
+                    attention::few_scores(query, keys, head_size, shift, &mut scores);
+                    for head in 0..heads {
+                        // SAFETY: tasks differ in rows.
+                        let out = unsafe { shared.part((head * m + row) * n, n) };
+                        for (key, to) in out.iter_mut().enumerate() {
+                            *to = scores[key * heads + head];
+                        }
+                    }
+                }
+            });
+            return;
+        }
         let by_head = collect(parallel, heads, |head| {
             let column = key_offset + head * head_size;
             Keys::new(columns(keys, key_width, column, head_size), n, shift)

@@ -11,6 +11,8 @@ use crate::pouw::kernel::{self, Path};
 
 /// Rows of queries that are taken at a time.
 pub const ROWS: usize = 8;
+/// Up to so many keys are taken one by one.
+pub const FEW: usize = 3;
 const LANES: usize = 16;
 /// Below this many keys values times weights are exact in f64.
 pub const KEYS_MAX: usize = 1 << 23;
@@ -127,6 +129,18 @@ versions! {
     fn shift_sums(sums: &mut [i32], shift: u32) {
         for sum in sums {
             *sum = (*sum >> shift) + (*sum >> (shift - 1) & 1);
+        }
+    }
+}
+
+versions! {
+    /// Scores of one query and one key, each with its heads side by side: a sum of 2^13 products is below 2^44.
+    fn dots(query: &[i16], key: &[i16], size: usize, shift: u32, out: &mut [i32]) {
+        let heads = query.chunks_exact(size).zip(key.chunks_exact(size));
+        for ((query, key), to) in heads.zip(out) {
+            let products = query.iter().zip(key).map(|(&x, &y)| i32::from(x) * i32::from(y));
+            let score = round_shift(products.map(i64::from).sum(), shift);
+            *to = score.clamp(-i64::from(i32::MAX), i64::from(i32::MAX)) as i32;
         }
     }
 }
@@ -306,6 +320,14 @@ impl Keys {
                 *to = score.clamp(-i64::from(i32::MAX), i64::from(i32::MAX)) as i32;
             }
         }
+    }
+}
+
+/// Scores of one query and a few keys, `out[head][key]`, row by row: a panel of lanes would be nearly empty.
+pub fn few_scores(query: &[i16], keys: Columns<'_>, head_size: usize, shift: u32, out: &mut [i32]) {
+    let heads = keys.size / head_size;
+    for (key, out) in keys.rows().zip(out.chunks_exact_mut(heads)) {
+        dots(query, key, head_size, shift, out);
     }
 }
 
