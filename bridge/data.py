@@ -4,7 +4,7 @@ What a batch's items mean is for the node; here they are bytes. Pushes stay at 2
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from bridge.errors import TransactionMalformed
@@ -22,6 +22,7 @@ MAX_ITEMS: Final = 1 << 16
 _TYPE: Final = 0x12
 """Version 1 in the upper four bits, type 2 (data) in the lower ones."""
 _HEAD_BYTES: Final = len(MAGIC) + 1 + 4
+_WITNESS_ITEMS: Final = 3  # signature, script, control block
 _PUSH_BYTES: Final = 255
 _LEAST_PAIR: Final = 4  # two pushes of two bytes: a push of one byte has a shorter form for some values
 _2DROP: Final = b"\x6d"
@@ -123,15 +124,20 @@ def parse_envelope(script: bytes) -> tuple[bytes, bytes]:
     return payload, first
 
 
-def find_payload(transaction: Transaction, root: bytes) -> bytes | None:
-    """The payload of a root among the witnesses of a transaction; None where it is not."""
+def find_envelopes(transaction: Transaction) -> Iterator[tuple[bytes, bytes]]:
+    """Payload and key of each envelope among the witnesses of a transaction; other witnesses are passed over."""
     for spent in transaction.inputs:
-        if len(spent.witness) != 3:
+        if len(spent.witness) != _WITNESS_ITEMS:
             continue
         try:
-            payload, _ = parse_envelope(spent.witness[1])
+            yield parse_envelope(spent.witness[1])
         except (EnvelopeMalformed, DataTooLarge):
             continue
+
+
+def find_payload(transaction: Transaction, root: bytes) -> bytes | None:
+    """The payload of a root among the witnesses of a transaction; None where it is not."""
+    for payload, _ in find_envelopes(transaction):
         if data_root(payload) == root:
             return payload
     return None

@@ -10,9 +10,9 @@ from typing import Final
 
 from bridge.anchors import Anchor, find_anchor
 from bridge.batch import BatchHead, read_head
-from bridge.data import data_root, find_payload, parse_envelope
+from bridge.data import data_root, find_envelopes, find_payload
 from bridge.inclusion import compute_merkle_root
-from bridge.peg_errors import AnchorMalformed, BatchMalformed, DataTooLarge, EnvelopeMalformed
+from bridge.peg_errors import AnchorMalformed, BatchMalformed
 from bridge.scripts import MAGIC
 from bridge.transactions import Transaction, read_block
 from bridge.view import BitcoinView
@@ -20,8 +20,6 @@ from bridge.work import sha256d, show_hash
 from chain.errors import HyperdustError, NodeFault
 from hyperdust.bitcoind import Bitcoind
 
-_ENVELOPE_PARTS: Final = 3
-"""Signature, script, control block."""
 _MOST_AT_ONCE: Final = 128
 _BYTES_AT_ONCE: Final = 2 * 1024 * 1024
 """Blocks are asked for together as long as they are small."""
@@ -160,13 +158,10 @@ class BitcoinScan:
             self.anchors.append(FoundAnchor(anchor, place, transaction.outputs[0].script))
 
     def _find_payloads(self, transaction: Transaction, place: Place) -> None:
-        for spent in transaction.inputs:
-            if len(spent.witness) != _ENVELOPE_PARTS:
-                continue
+        for payload, key in find_envelopes(transaction):
             try:
-                payload, key = parse_envelope(spent.witness[1])
                 head = read_head(payload)
-            except (EnvelopeMalformed, DataTooLarge, BatchMalformed):
+            except BatchMalformed:
                 continue
             root = data_root(payload)
             self.payloads.setdefault(root, FoundPayload(root, head, key, place))

@@ -7,9 +7,9 @@ import structlog
 
 from bridge.anchors import NO_DATA
 from bridge.batch import BatchHead, read_head
-from bridge.data import data_root, parse_envelope
+from bridge.data import data_root, find_envelopes
 from bridge.errors import TransactionMalformed
-from bridge.peg_errors import BatchMalformed, DataTooLarge, EnvelopeMalformed
+from bridge.peg_errors import BatchMalformed
 from bridge.peg_state import PegState
 from bridge.scripts import MAGIC
 from bridge.transactions import Transaction, read_block
@@ -27,7 +27,6 @@ _REREAD: Final = 100
 """Blocks read again after a reorganisation."""
 _KEPT: Final = 4_096
 """Payloads remembered; the oldest go first."""
-_ENVELOPE_PARTS: Final = 3
 _PAUSE_BLOCKS: Final = 12
 """Bitcoin blocks for which anchors go without data after others refused some."""
 
@@ -138,13 +137,10 @@ class DataWatch:
             self._find(transaction)
 
     def _find(self, transaction: Transaction) -> None:
-        for spent in transaction.inputs:
-            if len(spent.witness) != _ENVELOPE_PARTS:
-                continue
+        for payload, _ in find_envelopes(transaction):
             try:
-                payload, _ = parse_envelope(spent.witness[1])
                 head = read_head(payload)
-            except (EnvelopeMalformed, DataTooLarge, BatchMalformed):
+            except BatchMalformed:
                 continue
             root = data_root(payload)
             self._seen.pop(root, None)

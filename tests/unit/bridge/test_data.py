@@ -16,6 +16,7 @@ from bridge.data import (
     data_root,
     envelope_output,
     envelope_script,
+    find_envelopes,
     find_payload,
     pack_batch,
     parse_envelope,
@@ -85,6 +86,15 @@ def test_a_spend_reveals_it():
 def test_other_scripts_are_no_envelope(wrong):
     with pytest.raises(EnvelopeMalformed):
         parse_envelope(wrong)
+
+
+def test_envelopes_are_found_between_other_witnesses():
+    shown = [envelope_script(payload, KEY) for payload in (b"one", b"two")]
+    witnesses = ((bytes(64),), (bytes(64), shown[0], bytes(33)), (bytes(64), b"\x51", bytes(33)), ())
+    witnesses += ((bytes(64), shown[1], bytes(33)), (shown[0], bytes(33)))
+    inputs = tuple(Input(bytes(32), at, b"", 0, witness) for at, witness in enumerate(witnesses))
+    found = list(find_envelopes(Transaction(2, inputs, (), 0)))
+    assert found == [(b"one", KEY), (b"two", KEY)]
 
 
 def test_bounds(monkeypatch):
