@@ -187,12 +187,17 @@ def test_the_council_brings_the_vault_back(chain: PegChain) -> None:
     check_books(chain)
 
 
-def test_announcement_and_rescue_may_come_in_one_block(chain: PegChain) -> None:
+def lie_still(chain: PegChain) -> None:
+    """Until the council may act."""
     chain.fund()
     chain.send("", value=10**14)
     chain.extend()
     chain.bury(chain.rules.emergency_blocks)
     chain.extend()
+
+
+def test_announcement_and_rescue_may_come_in_one_block(chain: PegChain) -> None:
+    lie_still(chain)
     raw = chain.make_announcement(by_council=True)
     named = announcement(raw, chain)
     vault = chain.peg.vault
@@ -208,11 +213,7 @@ def test_announcement_and_rescue_may_come_in_one_block(chain: PegChain) -> None:
 
 
 def test_anything_else_by_the_council_freezes_as_before(chain: PegChain) -> None:
-    chain.fund()
-    chain.send("", value=10**14)
-    chain.extend()
-    chain.bury(chain.rules.emergency_blocks)
-    chain.extend()
+    lie_still(chain)
     chain.announce(by_council=True)
     chain.extend()
     made = build_rescue(chain.peg, 1_000, chain.rules).transaction

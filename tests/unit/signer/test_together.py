@@ -187,17 +187,23 @@ class Away(Peer):
         raise PeerFault("signer is away")
 
 
-@pytest.mark.parametrize("liar", [WrongNonce, ShortNonces, OtherKey, Refusing, Away])
-def test_liars_with_nonces_are_named_and_nothing_is_signed(world, liar):
+def try_together(world, leader, others):
+    """The round that a liar spoils, and what the leader says of it."""
     world.pay_in()
-    leader, second, third = people(world)
-    third = liar(third.session)
-    others = reach(world, leader, second, third)
     prepared = prepare_round(leader, others)
     with pytest.raises(NotTogether) as error:
         collect(leader, prepared, others)
-    assert (error.value.keys, error.value.given) == ((third.session.key.public,), False)
-    assert error.value.spoilers == (() if liar is Refusing else error.value.keys)
+    return prepared, error.value
+
+
+@pytest.mark.parametrize("liar", [WrongNonce, ShortNonces, OtherKey, Refusing, Away])
+def test_liars_with_nonces_are_named_and_nothing_is_signed(world, liar):
+    leader, second, third = people(world)
+    third = liar(third.session)
+    others = reach(world, leader, second, third)
+    prepared, error = try_together(world, leader, others)
+    assert (error.keys, error.given) == ((third.session.key.public,), False)
+    assert error.spoilers == (() if liar is Refusing else error.keys)
     for session in (leader, second.session, third.session):
         assert session.versions(FIRST) == ()
     by_script = prepare_by_script(leader, prepared)
@@ -250,15 +256,12 @@ class Silent(Peer):
 
 @pytest.mark.parametrize("liar", [WrongPart, TooLargePart, ShortParts, OtherNonces, Silent])
 def test_liars_with_parts_are_named_and_a_script_version_follows_at_once(world, liar):
-    world.pay_in()
     leader, second, third = people(world)
     third = liar(third.session)
     others = reach(world, leader, second, third)
-    prepared = prepare_round(leader, others)
-    with pytest.raises(NotTogether) as error:
-        collect(leader, prepared, others)
-    assert (error.value.keys, error.value.given) == ((third.session.key.public,), True)
-    assert error.value.spoilers == error.value.keys
+    prepared, error = try_together(world, leader, others)
+    assert (error.keys, error.given) == ((third.session.key.public,), True)
+    assert error.spoilers == error.keys
     assert leader.versions(FIRST) == ()
     (given,) = second.session.versions(FIRST)
     assert (given.path, given.signed) == ("key", True)
