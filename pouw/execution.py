@@ -25,13 +25,14 @@ from pouw.operators.errors import WrongDtype, WrongShape
 from pouw.operators.rules import MATMUL, OperatorRule
 from pouw.operators.types import Tensor, TensorType
 from pouw.scan import ROWS_SO_FAR, STEP_ROWS, History, Scan, history_axis
-from pouw.trace import tensor_root
+from pouw.trace import DTYPES, tensor_root
 
 MatmulHook = Callable[[int, Tensor, Tensor], Tensor]
 OutputHook = Callable[[int, Tensor], Tensor]
 RunSubgraph = Callable[[Subgraph, tuple[Tensor, ...], Mapping[bytes, Tensor]], tuple[Tensor, ...]]
 """A backend may have `run_subgraph(subgraph, inputs, constants) -> outputs in the order of the ports`, bit-equal."""
 TokenHook = Callable[[int], None]
+NUMPY_DTYPES = {dtype.name: np.dtype(dtype.name) for dtype in DTYPES}  # a dtype's own name is slow to make
 
 
 class ConstantMissing(Mismatch):
@@ -132,8 +133,11 @@ class _Machine:
     subgraph_outputs: list[tuple[Tensor, ...]] = field(default_factory=list)
     kept: list[Tensor] = field(default_factory=list)
     histories: dict[str, RowsSoFar] = field(init=False)
+    wholes: tuple[RunSubgraph | None, ...] = field(init=False)
+    """For each subgraph the backend's way to run it; the same in every step of a scan."""
 
     def __post_init__(self) -> None:
+        self.wholes = tuple(self._run_subgraph(subgraph) for subgraph in self.graph.subgraphs)
         types = input_types(self.graph)
         types.update({output.port.name: output.port.type for part in self.graph.subgraphs for output in part.outputs})
         sources = (source for part in self.graph.subgraphs for source in part.inputs)
@@ -153,9 +157,8 @@ class _Machine:
         for name, tensor in inputs.items():
             write(name, tensor)
         index = 0
-        for subgraph in self.graph.subgraphs:
+        for subgraph, whole in zip(self.graph.subgraphs, self.wholes, strict=True):
             sources = [so_far[x.name] if isinstance(x, History) else edges[x] for x in subgraph.inputs]
-            whole = self._run_subgraph(subgraph)
             if whole is not None:
                 outputs = whole(subgraph, tuple(sources), self.constants)
             else:
@@ -240,10 +243,11 @@ def check_array(what: str, array: Tensor, tensor: TensorType, symbols: Mapping[s
     Raises:
         WrongDtype, WrongShape.
     """
-    if array.dtype.name != tensor.dtype.name:
+    if array.dtype is not NUMPY_DTYPES[tensor.dtype.name] and array.dtype.name != tensor.dtype.name:
         raise WrongDtype(what, array.dtype.name, tensor.dtype.name)
-    if array.shape != tensor.at(symbols):
-        raise WrongShape(what, array.shape, tensor.at(symbols))
+    shape = tensor.at(symbols)
+    if array.shape != shape:
+        raise WrongShape(what, array.shape, shape)
 
 
 def encode_tensors(tensors: Sequence[Tensor]) -> bytes:

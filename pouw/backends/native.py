@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import is_
 from typing import Any
 
 import numpy as np
 
 from pouw.backends import native_decoder, native_fused, native_moves, native_scene
-from pouw.hypergraph import Subgraph
+from pouw.hypergraph import Constant, Operator, OperatorOutput, Reference, Subgraph, SubgraphInput
 from pouw.operators.arithmetic import check_values
 from pouw.operators.linear import MINING_OPERAND_MAX
 from pouw.operators.norm import scaled_root
@@ -31,13 +32,21 @@ PLANS_MAX = 256  # subgraphs whose steps are kept
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """Steps of a subgraph with their constants in the kernels' layout."""
+    """Steps of a subgraph with their constants in the kernels' layout and all names looked up."""
 
     subgraph: Subgraph
-    steps: tuple[tuple[native_fused.Step, Callable[..., Tensor] | None], ...]
-    constants: tuple[tuple[bytes, Tensor], ...]
+    calls: tuple[tuple[Callable[..., Tensor], tuple[int, ...]], ...]
+    """What makes each step's output, and where its tensors lie: inputs, constants, then outputs of the steps."""
+    constants: tuple[Tensor, ...]
+    outputs: tuple[int, ...]
+    roots: tuple[bytes, ...]
+    arrays: tuple[Tensor, ...]
+    """What lay under each root: another array in its place asks for new steps."""
     whole: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]] | None
     """All steps in one call, where the core has every one of them."""
+
+    def serves(self, subgraph: Subgraph, constants: Mapping[bytes, Tensor]) -> bool:
+        return self.subgraph is subgraph and all(map(is_, map(constants.get, self.roots), self.arrays))
 
 
 class NativeBackend:
@@ -84,27 +93,18 @@ class NativeBackend:
         Raises:
             TensorOutOfRange.
         """
-        made: dict[int, Tensor] = {}
-        ordered = tuple(np.ascontiguousarray(tensor) for tensor in inputs)
+        ordered = [np.ascontiguousarray(tensor) for tensor in inputs]
         prepared = self._steps(subgraph, constants)
         if prepared.whole is not None:
-            return prepared.whole(ordered)
-        for step, run in prepared.steps:
-            tensors = [native_fused.tensor_of(reference, ordered, made, constants) for reference in step.inputs]
-            if run is not None:
-                made[step.output] = run(*tensors)
-                continue
-            operator = step.operators[0]
-            made[step.output] = self.compute(operator.rule, tuple(tensors), operator.attributes)
-        return tuple(made[output.operator] for output in subgraph.outputs)
+            return prepared.whole(tuple(ordered))
+        values = [*ordered, *prepared.constants]
+        for call, places in prepared.calls:
+            values.append(call(*[values[place] for place in places]))
+        return tuple([values[place] for place in prepared.outputs])
 
     def _steps(self, subgraph: Subgraph, constants: Mapping[bytes, Tensor]) -> _Prepared:
         held = self._prepared.get(id(subgraph))
-        if (
-            held is None
-            or held.subgraph is not subgraph
-            or any(constants.get(root) is not array for root, array in held.constants)
-        ):
+        if held is None or not held.serves(subgraph, constants):
             if len(self._prepared) >= PLANS_MAX:
                 self._prepared.clear()
             held = self._prepare(subgraph, constants)
@@ -112,27 +112,63 @@ class NativeBackend:
         return held
 
     def _prepare(self, subgraph: Subgraph, constants: Mapping[bytes, Tensor]) -> _Prepared:
-        plan = native_fused.plan(subgraph) if hasattr(self._core.operators, "Linear") else ()
-        steps: list[tuple[native_fused.Step, Callable[..., Tensor] | None]] = []
-        held: list[tuple[bytes, Tensor]] = []
-        for step in plan or native_fused.plan_each(subgraph):
-            run = None
-            if step.kind != "operator":
-                held += native_fused.held_constants(step, constants)
-                run = native_fused.prepare(step, self._core, constants, self._pack)
-            steps.append((step, run))
-        if any(step.kind != "operator" and run is None for step, run in steps):
+        steps = native_fused.plan(subgraph) if hasattr(self._core.operators, "Linear") else ()
+        runs: list[Callable[..., Tensor] | None] = []
+        for step in steps:
+            fused = step.kind != "operator"
+            runs.append(native_fused.prepare(step, self._core, constants, self._pack) if fused else None)
+        if not steps or any(step.kind != "operator" and run is None for step, run in zip(steps, runs, strict=True)):
             # the core refuses a constant: one by one, so that the definition names it
-            steps = [(step, None) for step in native_fused.plan_each(subgraph)]
-        whole = native_fused.prepare_whole(
-            subgraph, tuple(step for step, _ in steps), self._core, constants, self._pack
+            steps = native_fused.plan_each(subgraph)
+            runs = [None] * len(steps)
+        whole = native_fused.prepare_whole(subgraph, steps, self._core, constants, self._pack)
+        references = [reference for operator in subgraph.operators for reference in operator.tensors]
+        roots = tuple(dict.fromkeys(reference.root for reference in references if isinstance(reference, Constant)))
+        types = {reference: None for step in steps for reference in step.inputs if isinstance(reference, Constant)}
+        places: dict[Reference, int] = {SubgraphInput(index): index for index in range(len(subgraph.inputs))}
+        places |= {reference: len(places) + index for index, reference in enumerate(types)}
+        places |= {OperatorOutput(step.output): len(places) + index for index, step in enumerate(steps)}
+        calls = [
+            (run or self._call(subgraph, step.operators[0]), tuple(places[reference] for reference in step.inputs))
+            for step, run in zip(steps, runs, strict=True)
+        ]
+        return _Prepared(
+            subgraph,
+            tuple(calls),
+            tuple(np.ascontiguousarray(constants[reference.root]) for reference in types),
+            tuple(places[OperatorOutput(output.operator)] for output in subgraph.outputs),
+            roots,
+            tuple(constants[root] for root in roots),
+            whole,
         )
-        return _Prepared(subgraph, tuple(steps), tuple(held), whole)
+
+    def _call(self, subgraph: Subgraph, operator: Operator) -> Callable[..., Tensor]:
+        """Return what computes an operator of tensors that lie in order, its kernel looked up."""
+        rule, attributes = operator.rule, operator.attributes
+        kernel = self._kernels.get(rule.name)
+        if rule.name == "matmul":
+            mining = bool(attributes[0]) and not native_fused.fits_mining(subgraph, operator)
+            return lambda a, b: self._product(a, b, check_a=mining, check_b=bool(attributes[0]))
+        if kernel is None:
+            return lambda *tensors: np.ascontiguousarray(rule.compute(tensors, attributes))
+        if rule.name == "layer_norm":
+            return lambda *tensors: self.compute(rule, tensors, attributes)
+
+        def call(*tensors: Tensor) -> Tensor:
+            try:
+                return kernel(*tensors, *attributes)
+            except (TypeError, ValueError):
+                return np.ascontiguousarray(rule.compute(tensors, attributes))
+
+        return call
 
     def _matmul(self, a: Tensor, b_transposed: Tensor, *, mining: bool) -> Tensor:
-        if mining:
+        return self._product(np.ascontiguousarray(a), b_transposed, check_a=mining, check_b=mining)
+
+    def _product(self, a: Tensor, b_transposed: Tensor, *, check_a: bool, check_b: bool) -> Tensor:
+        if check_a:
             check_values("mining operand A", a, -MINING_OPERAND_MAX, MINING_OPERAND_MAX)
-        product: Tensor = self._pack(b_transposed, mining=mining).matmul(np.ascontiguousarray(a))
+        product: Tensor = self._pack(b_transposed, mining=check_b).matmul(a)
         return product
 
     def _pack(self, b_transposed: Tensor, *, mining: bool) -> Any:

@@ -251,18 +251,10 @@ def _constant(operator: Operator, place: int, constants: Constants) -> Tensor:
     return np.ascontiguousarray(constants[reference.root])
 
 
-def held_constants(step: Step, constants: Constants) -> tuple[tuple[bytes, Tensor], ...]:
-    """Return the constants that a step was prepared with: another array in their place asks for a new step."""
-    references = [reference for operator in step.operators for reference in operator.tensors]
-    return tuple((r.root, constants[r.root]) for r in references if isinstance(r, Constant))
-
-
-def tensor_of(
-    reference: Reference, inputs: tuple[Tensor, ...], made: dict[int, Tensor], constants: Constants
-) -> Tensor:
-    """Return the tensor that a reference names."""
-    if isinstance(reference, Constant):
-        return constants[reference.root]
-    if isinstance(reference, SubgraphInput):
-        return inputs[reference.index]
-    return made[reference.index]
+def fits_mining(subgraph: Subgraph, product: Operator) -> bool:
+    """Return whether a product's A comes from `quantize` with a bound that a mining operand may reach."""
+    reference = product.tensors[0]
+    if not isinstance(reference, OperatorOutput):
+        return False
+    made_by = subgraph.operators[reference.index]
+    return made_by.rule.name == "quantize" and made_by.attributes[0] <= MINING_OPERAND_MAX

@@ -22,7 +22,7 @@ class TensorType:
 
     def at(self, symbols: Mapping[str, int]) -> tuple[int, ...]:
         """Return the shape with every symbol replaced by its value."""
-        return tuple(size if isinstance(size, int) else symbols[size] for size in self.shape)
+        return tuple([size if isinstance(size, int) else symbols[size] for size in self.shape])
 
     def __str__(self) -> str:
         return f"{self.dtype.name}[{', '.join(str(size) for size in self.shape)}]"

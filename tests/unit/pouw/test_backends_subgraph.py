@@ -8,7 +8,7 @@ import pytest
 from pouw.backends import cases_subgraph, native_fused
 from pouw.backends.native import NativeBackend
 from pouw.backends.registry import BackendUnavailable, BackendWrong, check_backend, load_backend, run_definitions
-from pouw.hypergraph import Subgraph
+from pouw.hypergraph import Subgraph, SubgraphInput, SubgraphOutput
 from pouw.operators.errors import TensorOutOfRange
 
 SUBGRAPH, CONSTANTS = cases_subgraph.subgraph()
@@ -81,6 +81,39 @@ def test_a_mining_operand_out_of_range_is_named(name):
     wrong = CONSTANTS | {root: np.full_like(CONSTANTS[root], 65)}
     with pytest.raises(TensorOutOfRange, match="mining operand B"):
         backend.run_subgraph(SUBGRAPH, cases_subgraph.inputs()[:1], wrong)
+
+
+def mined(bound):
+    """A mining product of what `quantize` makes within a bound; bound 0: of the input itself."""
+    builder = cases_subgraph._Builder()
+    a = SubgraphInput(0)
+    if bound:
+        factors = builder.constant(np.full(8, 256, dtype=np.int16))
+        largest = builder.add("row_maximum", a, factors)
+        a = builder.add("quantize", a, largest, factors, attributes=(bound,))
+    weights = builder.constant((np.arange(40, dtype=np.int8).reshape(8, 5) - 20).T)  # not in order
+    builder.add("matmul", a, weights, attributes=(1,))
+    outputs = [SubgraphOutput(SUBGRAPH.outputs[0].port, index) for index in range(len(builder.operators))]
+    return Subgraph("mined", ("x",), tuple(outputs), tuple(builder.operators)), builder.constants
+
+
+@pytest.mark.parametrize("bound", [0, 1, 64])
+def test_a_mining_product_of_operands_in_range(bound):
+    subgraph, constants = mined(bound)
+    x = np.arange(24, dtype=np.int16 if bound else np.int8).reshape(8, 3).T  # not in order either
+    expected = run_definitions(subgraph, (x,), constants)
+    backend = served("native")
+    for _ in range(2):
+        for got, wanted in zip(backend.run_subgraph(subgraph, (x,), constants), expected, strict=True):
+            assert np.array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("bound", [0, 65, 127])
+def test_a_mining_operand_that_no_bound_holds_is_looked_at(bound):
+    subgraph, constants = mined(bound)
+    x = np.full((3, 8), 100, dtype=np.int16 if bound else np.int8)
+    with pytest.raises(TensorOutOfRange, match="mining operand A"):
+        served("native").run_subgraph(subgraph, (x,), constants)
 
 
 @pytest.mark.parametrize("name", ["native", "torch"])
