@@ -24,8 +24,9 @@ from pouw.compiler.folder import Evaluation, ModelFolder, read_image, read_token
 from pouw.compiler.hf import ENCODERS, load_bert
 from pouw.compiler.llama_families import FAMILIES
 from pouw.compiler.loading import FileMissing, read_bounded, read_header, read_settings
+from pouw.compiler.lowering import Mining
 from pouw.compiler.program import Array, Program, evaluate
-from pouw.compiler.quantise import Mining, quantise
+from pouw.compiler.quantise import quantise
 from pouw.compiler.ranges import observe_columns
 from pouw.compiler.report import measure_cost, measure_fidelity, symbols_of
 from pouw.compiler.vit import load_vit

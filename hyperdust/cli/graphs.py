@@ -126,7 +126,7 @@ def graph_compile(
 
     from hyperdust.compile import Options, compile_source
     from hyperdust.compile_show import progress_bar, report_table
-    from pouw.compiler.quantise import Mining
+    from pouw.compiler.lowering import Mining
 
     if mining not in get_args(Mining):
         raise UsageFault(f"--mining {mining}: none, some or all")
