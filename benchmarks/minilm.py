@@ -14,7 +14,8 @@ import numpy as np
 
 from benchmarks.rounds import best_of
 from benchmarks.skip import Skipped
-from hyperdust.graph import MINILM_SHAPE, _weights, load_graph
+from hyperdust.graph import load_graph
+from hyperdust.graph_minilm import MINILM_SHAPE, load_weights
 from pouw.backends.registry import load_backend
 from pouw.execution import Execution, run, trace_root
 from pouw.trace import tensor_root
@@ -42,7 +43,7 @@ def torch_encoder(ids: np.ndarray, dtype: str = "float32", batch: int = 1) -> Ca
 
     torch.set_num_threads(THREADS)
     shape = MINILM_SHAPE
-    weights = {name: torch.from_numpy(array).to(getattr(torch, dtype)) for name, array in _weights().items()}
+    weights = {name: torch.from_numpy(array).to(getattr(torch, dtype)) for name, array in load_weights().items()}
     indices = torch.from_numpy(ids.astype(np.int64)).repeat(batch, 1)  # (batch, S)
 
     def linear(x: torch.Tensor, name: str) -> torch.Tensor:

