@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sys
 import threading
 import time
@@ -13,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import psutil  # type: ignore[import-untyped]
 from eth_account.signers.local import LocalAccount
 
 from chain.errors import HyperdustError
@@ -21,7 +19,8 @@ from hyperdust import job
 from hyperdust.contracts_abi import ADDRESSES, decode_output, encode_call
 from hyperdust.devnet_bitcoin import INITIAL_BLOCKS, DevnetBitcoin
 from hyperdust.devnet_folder import DevnetError, locked, prepare_genesis, wipe, write_atomically
-from hyperdust.devnet_signers import FIRST_PORT, count_signers, open_vault, signer_roles
+from hyperdust.devnet_ports import Ports, check_ports, is_listening
+from hyperdust.devnet_signers import count_signers, open_vault, signer_roles
 from hyperdust.rpc_client import RpcClient, Unreachable
 from hyperdust.supervisor import Role, Supervisor
 from hyperdust.wallet import DEVNET_MNEMONIC, WEI_PER_BTC, role_key, show_btc, user_key
@@ -44,10 +43,6 @@ _EXPLORER_STOP_S: Final = 1.0
 """It has nothing to write."""
 
 
-class PortTaken(DevnetError):
-    """Another program listens on a port that the devnet needs."""
-
-
 @dataclass(frozen=True, slots=True)
 class DevnetConfig:
     """Options of `hyperdust devnet`."""
@@ -65,35 +60,6 @@ class DevnetConfig:
     explorer: bool = True
     bitcoin: bool = True
     companions: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """Every port of a devnet follows from the first."""
-
-    rpc: int
-    with_explorer: bool = True
-    with_bitcoin: bool = True
-    signers: int = 0
-
-    @property
-    def named(self) -> Mapping[str, int]:
-        """Ports in use, by what they serve."""
-        node = {"rpc": self.rpc, "ws": self.rpc + 1, "work_grpc": self.rpc + 2, "metrics": self.rpc + 3}
-        explorer = {"explorer": self.explorer} if self.with_explorer else {}
-        bitcoin = {"bitcoin_rpc": self.bitcoin_rpc, "bitcoin_p2p": self.bitcoin_rpc + 1} if self.with_bitcoin else {}
-        signers = {f"signer{index}": self.rpc + FIRST_PORT + index for index in range(self.signers)}
-        return node | explorer | bitcoin | signers
-
-    @property
-    def explorer(self) -> int:
-        """Port of the web pages, where they are served."""
-        return self.rpc + 4
-
-    @property
-    def bitcoin_rpc(self) -> int:
-        """Port of bitcoind's RPC, where there is one."""
-        return self.rpc + 10
 
 
 def run_devnet(config: DevnetConfig) -> None:
@@ -174,7 +140,7 @@ class Devnet:
                 for role in self.companions:  # only now: nothing that the first job needs waits for them
                     self.supervisor.add(role)
                 if self.config.explorer:
-                    self._wait_for(client, say, "the explorer to answer", lambda _: _listens(self.ports.explorer))
+                    self._wait_for(client, say, "the explorer to answer", lambda _: is_listening(self.ports.explorer))
                 result["graphs"] = {name: "0x" + graph.hex() for name, graph in job.graphs_on_chain(client).items()}
                 result["first_job"] = self._first_job(client, say) if self.config.demo else None
                 checked = bytes.fromhex(result["graphs"]["minilm"][2:])
@@ -295,24 +261,6 @@ class Devnet:
         return "" if self.ports.rpc == 8545 else f" --rpc {self._url}"
 
 
-def check_ports(named: Mapping[str, int]) -> None:
-    """See that nobody listens on the ports.
-
-    Raises:
-        PortTaken: names the port, and its owner where the system tells.
-    """
-    for what, port in named.items():
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError as error:
-                raise PortTaken(
-                    f"port {port} ({what}) is taken{_owner(port)}; stop that program, or choose other ports: "
-                    f"hyperdust devnet --rpc-port {port + 1000 if port < 60_000 else port - 1000}"
-                ) from error
-
-
 def _bitcoin(config: DevnetConfig, genesis: Mapping[str, Any], ports: Ports) -> DevnetBitcoin:
     named, block_s = ports.named, _BITCOIN_SPACINGS * int(genesis["spacing_s"])
     return DevnetBitcoin(config.data_dir, named["bitcoin_rpc"], named["bitcoin_p2p"], block_s)
@@ -406,11 +354,6 @@ def _answers(client: RpcClient) -> bool:
     return True
 
 
-def _listens(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 def _user_accounts() -> list[LocalAccount]:
     return [user_key(index) for index in range(_ACCOUNTS)]
 
@@ -423,16 +366,6 @@ def _program() -> str:
     """How a person calls `hyperdust` from here."""
     beside = Path(sys.executable).with_name("hyperdust")
     return "hyperdust" if shutil.which("hyperdust") or not beside.exists() else os.path.relpath(beside)
-
-
-def _owner(port: int) -> str:
-    try:
-        for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
-                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
-    except psutil.Error:
-        pass  # another user's: the system does not tell
-    return ""
 
 
 def _say(text: str) -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from hyperdust import devnet, devnet_folder
-from hyperdust.devnet import PortTaken
+from hyperdust import devnet, devnet_folder, devnet_ports
 from hyperdust.devnet_folder import DevnetError
+from hyperdust.devnet_ports import PortTaken
 
 REGTEST = {"name": "regtest", "chain_id": 1, "genesis_timestamp": 0, "spacing_s": 6, "kept": {"x": 1}}
 
@@ -88,9 +88,9 @@ def test_a_taken_port_is_named_with_the_next_command(monkeypatch):
         raise OSError
 
     monkeypatch.setattr(socket.socket, "bind", refuse)
-    monkeypatch.setattr(devnet, "_owner", lambda _port: " by other (pid 7)")
+    monkeypatch.setattr(devnet_ports, "_owner", lambda _port: " by other (pid 7)")
     with pytest.raises(PortTaken, match=r"port 8546 \(ws\) is taken by other .* --rpc-port"):
-        devnet.check_ports({"ws": 8546})
+        devnet_ports.check_ports({"ws": 8546})
 
 
 def test_the_shipped_table_is_found():
