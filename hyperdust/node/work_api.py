@@ -9,11 +9,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import grpc
 import structlog
-from google.protobuf.message import DecodeError
 
 from chain.blocks import MAX_CERTIFICATE_BYTES
 from chain.errors import HyperdustError, Invalid, NodeFault
@@ -22,11 +21,20 @@ from chain.params import ChainParams
 from consensus.certificate import decode_certificate
 from hyperdust.node.builder import Builder, Template
 from hyperdust.node.importer import Imported, Importer, Outcome
-from hyperdust.node.jobs import JobIndex, Offer
+from hyperdust.node.jobs import JobIndex
 from hyperdust.node.mempool import AlreadyKnown, Mempool, load_account
 from hyperdust.node.questions import Questions, check_message
 from hyperdust.node.store import Head, Store
 from hyperdust.node.votes import Votes, link_message
+from hyperdust.node.work_messages import (
+    encode_address,
+    encode_message,
+    encode_number,
+    offer_message,
+    parse_message,
+    refuse,
+    why_malformed,
+)
 from hyperdust.proto import work_pb2 as messages
 
 log = structlog.get_logger()
@@ -36,9 +44,6 @@ MAX_TEMPLATES: Final = 256
 MAX_MANIFESTS: Final = 1_024
 MAX_GRAPHS: Final = 64
 MAX_WATCHED: Final = 64
-MAX_OUTPUT_BYTES: Final = 8_192  # JobMarket.submit's bound
-MAX_SUBGRAPHS: Final = 256  # pouw.hypergraph.SUBGRAPHS_MAX
-MAX_RESULT_TRANSACTIONS: Final = 8
 _MAX_MESSAGE_BYTES: Final = MAX_CERTIFICATE_BYTES + 640 * 1024  # a ticket, or a result with all its transactions
 _UNARY_THREADS: Final = 16
 _REFRESH_S: Final = 1.0  # how often an open template may be renewed for new transactions
@@ -105,14 +110,14 @@ class WorkServer:
         pool = ThreadPoolExecutor(MAX_STREAMS + _UNARY_THREADS, thread_name_prefix="work")
         self._server = grpc.server(pool, options=_OPTIONS, maximum_concurrent_rpcs=2 * (MAX_STREAMS + _UNARY_THREADS))
         handlers = {
-            "GetTemplate": grpc.unary_stream_rpc_method_handler(self.get_template, None, _encode),
-            "GetJob": grpc.unary_unary_rpc_method_handler(self.get_job, None, _encode),
-            "SubmitTicket": grpc.unary_unary_rpc_method_handler(self.submit_ticket, None, _encode),
-            "SubmitResult": grpc.unary_unary_rpc_method_handler(self.submit_result, None, _encode),
-            "GetManifest": grpc.unary_unary_rpc_method_handler(self.get_manifest, None, _encode),
-            "GetData": grpc.unary_unary_rpc_method_handler(self.get_data, None, _encode),
-            "SubmitData": grpc.unary_unary_rpc_method_handler(self.submit_data, None, _encode),
-            "SubmitVote": grpc.unary_unary_rpc_method_handler(self._votes.submit_vote, None, _encode),
+            "GetTemplate": grpc.unary_stream_rpc_method_handler(self.get_template, None, encode_message),
+            "GetJob": grpc.unary_unary_rpc_method_handler(self.get_job, None, encode_message),
+            "SubmitTicket": grpc.unary_unary_rpc_method_handler(self.submit_ticket, None, encode_message),
+            "SubmitResult": grpc.unary_unary_rpc_method_handler(self.submit_result, None, encode_message),
+            "GetManifest": grpc.unary_unary_rpc_method_handler(self.get_manifest, None, encode_message),
+            "GetData": grpc.unary_unary_rpc_method_handler(self.get_data, None, encode_message),
+            "SubmitData": grpc.unary_unary_rpc_method_handler(self.submit_data, None, encode_message),
+            "SubmitVote": grpc.unary_unary_rpc_method_handler(self._votes.submit_vote, None, encode_message),
         }
         generic = grpc.method_handlers_generic_handler("hyperdust.work.v1.Work", handlers)
         self._server.add_generic_rpc_handlers((generic,))
@@ -134,13 +139,13 @@ class WorkServer:
 
     def get_template(self, request: bytes, context: Any) -> Iterator[messages.Template]:
         """Stream templates for one coinbase; a consumer that lags gets the newest only."""
-        decoded = _parse(messages.TemplateRequest, request, context)
+        decoded = parse_message(messages.TemplateRequest, request, context)
         if len(decoded.coinbase) != 20:
-            _refuse(context, f"coinbase has {len(decoded.coinbase)} bytes, not 20")
+            refuse(context, f"coinbase has {len(decoded.coinbase)} bytes, not 20")
         if len(decoded.graphs) > MAX_GRAPHS or any(len(graph) != 32 for graph in decoded.graphs):
-            _refuse(context, f"graphs: at most {MAX_GRAPHS} ids of 32 bytes")
+            refuse(context, f"graphs: at most {MAX_GRAPHS} ids of 32 bytes")
         if len(decoded.watch) > MAX_WATCHED:
-            _refuse(context, f"watch: at most {MAX_WATCHED} jobs")
+            refuse(context, f"watch: at most {MAX_WATCHED} jobs")
         with self._lock:
             if len(self._streams) >= MAX_STREAMS:
                 context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_STREAMS} streams are open; retry later")
@@ -165,7 +170,7 @@ class WorkServer:
 
     def get_job(self, request: bytes, context: Any) -> messages.Job:
         """One job, with its input."""
-        decoded = _parse(messages.JobRequest, request, context)
+        decoded = parse_message(messages.JobRequest, request, context)
         job = self._jobs.get(decoded.id)
         if job is None:
             context.abort(grpc.StatusCode.NOT_FOUND, f"job {decoded.id} is unknown, or finished long ago")
@@ -180,8 +185,8 @@ class WorkServer:
             provider=provider or b"",
             status=messages.JobStatus.Name(job.status),
             deadline=job.request["deadline"],
-            fee=_big(int(job.request["fee"])),
-            requester=_address(job.request["requester"]),
+            fee=encode_number(int(job.request["fee"])),
+            requester=encode_address(job.request["requester"]),
             output=submitted.values["output"] if submitted else b"",
             commitment=submitted.values["commitment"] if submitted else b"",
             trace_root=revealed.values["trace_root"] if revealed else b"",
@@ -189,7 +194,7 @@ class WorkServer:
 
     def submit_ticket(self, request: bytes, context: Any) -> messages.Verdict:
         """Complete a template, validate the block in full, import it."""
-        decoded = _parse(messages.Ticket, request, context)
+        decoded = parse_message(messages.Ticket, request, context)
         self._check_rate(context)
         with self._lock:
             template = self._templates.get(decoded.template_id)
@@ -221,8 +226,8 @@ class WorkServer:
 
     def submit_result(self, request: bytes, context: Any) -> messages.Verdict:
         """Put a result's transactions into the pool and keep its roots."""
-        decoded = _parse(messages.Result, request, context)
-        reason = _why_malformed(decoded)
+        decoded = parse_message(messages.Result, request, context)
+        reason = why_malformed(decoded)
         if reason is not None:
             return messages.Verdict(rule="Malformed", text=reason)
         if self._jobs.get(decoded.job) is None:
@@ -242,7 +247,7 @@ class WorkServer:
 
     def get_manifest(self, request: bytes, context: Any) -> messages.Manifest:
         """The subgraph roots of a result whose trace root stands on chain."""
-        decoded = _parse(messages.ManifestRequest, request, context)
+        decoded = parse_message(messages.ManifestRequest, request, context)
         job = self._jobs.get(decoded.job)
         revealed = job.last("Revealed") if job is not None else None
         with self._lock:
@@ -286,17 +291,17 @@ class WorkServer:
             chain_id=self._params.chain_id,
             nonce=account.nonce,
             pending_nonce=self._mempool.pending_nonce(coinbase),
-            balance=_big(account.balance),
+            balance=encode_number(account.balance),
             number=head.number + 1,
             parent_hash=head.hash,
-            base_fee=_big(head.header.base_fee_per_gas),
+            base_fee=encode_number(head.header.base_fee_per_gas),
             genesis_hash=self._store.latest.genesis_hash,
         )
         if request.companion:
             checks = self._jobs.checks(coinbase, graphs) + self._jobs.challenges(coinbase, request.watch)
             message.checks.extend(check_message(check) for check in checks)
             return message
-        message.jobs.extend(_offer_message(offer) for offer in self._jobs.offers(coinbase, graphs))
+        message.jobs.extend(offer_message(offer) for offer in self._jobs.offers(coinbase, graphs))
         message.questions.extend(self._questions.asked_of(coinbase))
         vote = link_message(self._votes.request_for(coinbase))
         if vote is not None:
@@ -314,8 +319,8 @@ class WorkServer:
         message.id, message.open = template.id, True
         message.parent_hash, message.seal_hash = template.parent_hash, template.seal_hash
         message.number, message.timestamp = template.header.number, template.header.timestamp
-        message.difficulty = _big(template.header.difficulty)
-        message.base_fee = _big(template.header.base_fee_per_gas)
+        message.difficulty = encode_number(template.header.difficulty)
+        message.base_fee = encode_number(template.header.base_fee_per_gas)
         return message
 
     def _on_imported(self, imported: Imported) -> None:
@@ -367,52 +372,3 @@ class WorkServer:
                 self._refused.popitem(last=False)
         log.info("ticket refused", rule=rule, reason=text)
         return messages.Verdict(rule=rule, text=text)
-
-
-def _offer_message(offer: Offer) -> messages.JobOffer:
-    request = offer.job.request
-    return messages.JobOffer(
-        id=offer.job.id,
-        graph=request["graph"],
-        status=messages.JobStatus.Name(offer.status),
-        fee=_big(int(request["fee"])),
-        deadline=request["deadline"],
-        ready_at=offer.ready_at,
-        assigned=offer.assigned,
-    )
-
-
-def _why_malformed(result: messages.Result) -> str | None:
-    if len(result.output) > MAX_OUTPUT_BYTES:
-        return f"output of {len(result.output)} bytes, at most {MAX_OUTPUT_BYTES}"
-    if len(result.trace_root) not in {0, 32}:
-        return f"trace_root has {len(result.trace_root)} bytes, not 32"
-    if len(result.subgraph_roots) > MAX_SUBGRAPHS or any(len(root) != 32 for root in result.subgraph_roots):
-        return f"subgraph_roots: at most {MAX_SUBGRAPHS} of 32 bytes"
-    if len(result.transactions) > MAX_RESULT_TRANSACTIONS:
-        return f"{len(result.transactions)} transactions, at most {MAX_RESULT_TRANSACTIONS}"
-    return None
-
-
-def _parse(kind: Any, data: bytes, context: Any) -> Any:
-    try:
-        return kind.FromString(data)
-    except DecodeError:
-        _refuse(context, f"the bytes are no {kind.DESCRIPTOR.name}")
-
-
-def _refuse(context: Any, reason: str) -> NoReturn:
-    context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
-    raise AssertionError(reason)  # abort raises
-
-
-def _encode(message: Any) -> bytes:
-    return bytes(message.SerializeToString())
-
-
-def _big(value: int) -> bytes:
-    return value.to_bytes((value.bit_length() + 7) // 8, "big")
-
-
-def _address(value: object) -> bytes:
-    return bytes.fromhex(str(value)[2:])
