@@ -17,7 +17,7 @@ from pouw.operators.activation import TABLE_SIZE
 from pouw.operators.attention import WEIGHT_TABLE_SIZE
 from pouw.operators.rules import RULE_BY_NAME
 from pouw.operators.types import Tensor, TensorType
-from pouw.trace import INT16, dtype_by_name, tensor_root
+from pouw.trace import INT16, INT32, dtype_by_name, tensor_root
 
 HEADS, HEAD_SIZE = 3, 6
 WIDTH = HEADS * HEAD_SIZE
@@ -92,6 +92,32 @@ def subgraph() -> tuple[Subgraph, dict[bytes, Tensor]]:
         SubgraphOutput(Port(name, TensorType(INT16, ("S", width))), made.index) for name, (made, width) in ports.items()
     )
     return Subgraph("patterns", ("x",), tuple(outputs), tuple(builder.operators)), builder.constants
+
+
+def taps() -> tuple[Subgraph, dict[bytes, Tensor]]:
+    """Return `x: int16[11, 5]` -> scores of two columns by themselves and of three, over three taps of seven rows."""
+    builder = _Builder()
+    rows, taps, width = 7, 3, 5
+    ids = builder.constant((np.arange(taps * rows, dtype=np.int32) * 5 + 10) % 11)
+    key = full_range(np.int16, (1, taps * width), 5)
+    key[0, :taps] = -(2**15)
+    weights = builder.constant(key)
+    seen = builder.add("embedding", ids, SubgraphInput(0))
+    spread = builder.add("reshape", seen, attributes=(taps, rows * width, 0))
+    turned = builder.add("transpose_columns", spread, attributes=(0, rows * width))
+    queries = builder.add("reshape", turned, attributes=(rows, width * taps, 0))
+    two = builder.add("attention_scores", queries, weights, attributes=(2, taps, 0, 0, 1))
+    three = builder.add("attention_scores", queries, weights, attributes=(3, taps, 2 * taps, 2 * taps, 9))
+    outputs = tuple(
+        SubgraphOutput(Port(name, TensorType(INT32, (columns, rows, 1))), made.index)
+        for name, columns, made in (("two", 2, two), ("three", 3, three))
+    )
+    return Subgraph("taps", ("x",), outputs, tuple(builder.operators)), builder.constants
+
+
+def taps_inputs() -> tuple[Tensor, ...]:
+    """Return every bit pattern, and the lowest value alone."""
+    return full_range(np.int16, (11, 5), 6), np.full((11, 5), -(2**15), dtype=np.int16)
 
 
 def patterns_alone(subgraph: Subgraph) -> Subgraph:

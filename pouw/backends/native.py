@@ -112,6 +112,7 @@ class NativeBackend:
         return held
 
     def _prepare(self, subgraph: Subgraph, constants: Mapping[bytes, Tensor]) -> _Prepared:
+        # a core that lacks a pattern's kernel runs the subgraph one by one
         steps = native_fused.plan(subgraph) if hasattr(self._core.operators, "Linear") else ()
         runs: list[Callable[..., Tensor] | None] = []
         for step in steps:

@@ -1,4 +1,4 @@
-"""Operators that the native core runs in one pass: linear layers with what follows them, and attention.
+"""Operators that the native core runs in one pass: linear layers with what follows them, attention, taps.
 
 Decides only which operators of a subgraph go together: those whose outputs nothing else reads. The values are those of
 the operators one by one; a subgraph that has none of these patterns is run operator by operator.
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from pouw.backends import native_taps
 from pouw.hypergraph import Constant, Operator, OperatorOutput, Reference, Subgraph, SubgraphInput
 from pouw.operators.linear import MINING_OPERAND_MAX
 from pouw.operators.norm import scaled_root
@@ -43,6 +44,10 @@ def plan(subgraph: Subgraph) -> tuple[Step, ...]:
     readers = _readers(subgraph)
     steps: dict[int, Step] = {}
     taken: set[int] = set()
+    for chain in native_taps.find(subgraph, readers):
+        taken.update(chain)
+        operators = tuple(subgraph.operators[member] for member in chain)
+        steps[chain[-1]] = Step("taps", operators, chain[-1], (operators[0].tensors[1],))
     for index, operator in enumerate(subgraph.operators):
         if index in taken:
             continue
@@ -64,6 +69,8 @@ def plan_each(subgraph: Subgraph) -> tuple[Step, ...]:
 def prepare(step: Step, core: Any, constants: Constants, pack: Pack) -> Callable[..., Tensor] | None:
     """Return a function of the step's inputs; None where the core refuses the constants (the definition names why)."""
     try:
+        if step.kind == "taps":
+            return native_taps.prepare(step.operators, core, constants)
         if step.kind == "attention":
             return _prepare_attention(step, core, constants)
         return _prepare_linear(step, core, constants, pack)
@@ -75,7 +82,7 @@ def prepare_whole(
     subgraph: Subgraph, steps: tuple[Step, ...], core: Any, constants: Constants, pack: Pack
 ) -> Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]] | None:
     """Return a function of the subgraph's inputs that runs all steps in one call of the core; None where it cannot."""
-    if not hasattr(core.operators, "Steps") or any(step.kind == "operator" for step in steps):
+    if not hasattr(core.operators, "Steps") or any(step.kind in {"operator", "taps"} for step in steps):
         return None
     references = [reference for step in steps for reference in step.inputs]
     if any(isinstance(reference, Constant) for reference in references):

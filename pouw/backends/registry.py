@@ -102,6 +102,11 @@ def check_backend(backend: Backend) -> None:
         for part in parts:
             for output, got in zip(part.outputs, run_subgraph(part, (x,), constants), strict=True):
                 _compare(backend, f"subgraph output {output.port.name}", got, made[output.operator])
+    taps, constants = cases_subgraph.taps()
+    for x in cases_subgraph.taps_inputs():
+        made = run_definitions(taps, (x,), constants)
+        for output, got in zip(taps.outputs, run_subgraph(taps, (x,), constants), strict=True):
+            _compare(backend, f"subgraph output {output.port.name}", got, made[output.operator])
 
 
 def run_definitions(

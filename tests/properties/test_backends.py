@@ -52,6 +52,23 @@ def test_whole_subgraphs(data):
             assert np.array_equal(got, expected[output.operator]), (backend.name, output.port.name)
 
 
+@pytest.mark.skipif(not any(hasattr(backend, "run_subgraph") for backend in BACKENDS), reason="no backend fuses")
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_columns_by_themselves(data):
+    subgraph, constants = cases_subgraph.taps()
+    elements = data.draw(st.sampled_from((INT16, EXTREME16)))
+    x = data.draw(arrays(np.int16, (11, 5), elements=elements))
+    (weights,) = (root for root, array in constants.items() if array.dtype == np.int16)
+    constants = constants | {weights: data.draw(arrays(np.int16, (1, 15), elements=elements))}
+    expected = run_definitions(subgraph, (x,), constants)
+    for backend in BACKENDS:
+        if hasattr(backend, "run_subgraph"):
+            found = backend.run_subgraph(subgraph, (x,), constants)
+            for output, got in zip(subgraph.outputs, found, strict=True):
+                assert np.array_equal(got, expected[output.operator]), (backend.name, output.port.name)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_attention_on_both_sides_of_what_int32_holds(data):

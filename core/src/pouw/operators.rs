@@ -575,6 +575,58 @@ fn attention_scores<'py>(
     Ok(out)
 }
 
+/// `attention_scores` of one key, of queries that are rows of a table: entry `[row][column * taps + tap]` is
+/// `table[ids[tap * rows + row]][column]`. First columns: of the table, and of the key (in entries).
+#[pyfunction]
+fn tap_scores<'py>(
+    py: Python<'py>,
+    table: PyReadonlyArray2<'py, i16>,
+    ids: PyReadonlyArray1<'py, i32>,
+    key: PyReadonlyArray2<'py, i16>,
+    sizes: [usize; 2],
+    offsets: [usize; 2],
+    shift: u32,
+) -> PyResult<Bound<'py, PyArray3<i32>>> {
+    let [table_rows, width] = [table.shape()[0], table.shape()[1]];
+    let ([columns_of, taps], [table_column, key_offset]) = (sizes, offsets);
+    check_heads(key.shape()[1], columns_of, taps, key_offset)?;
+    check_heads(width, columns_of, 1, table_column)?;
+    same("keys", key.shape()[0], 1)?;
+    within("shift", (1..=40).contains(&shift))?;
+    let (table, ids, key) = (table.as_slice()?, ids.as_slice()?, key.as_slice()?);
+    within("ids", !ids.is_empty() && ids.len().is_multiple_of(taps))?;
+    let known = |&id: &i32| usize::try_from(id).is_ok_and(|id| id < table_rows);
+    within("id", ids.iter().all(known))?;
+    let rows = ids.len() / taps;
+    let out = unset3::<i32>(py, [columns_of, rows, 1]);
+    let mut writable = out.readwrite();
+    let to = writable.as_slice_mut()?;
+    py.detach(|| {
+        let key = &key[key_offset..];
+        let mut weights = vec![0; taps * columns_of];
+        for (place, weight) in weights.iter_mut().enumerate() {
+            *weight = key[place % columns_of * taps + place / columns_of];
+        }
+        let table = columns(table, width, table_column, columns_of);
+        let shared = Shared::new(to);
+        let parallel = ids.len() * columns_of >= SERIAL;
+        each(parallel, rows.div_ceil(ROWS_OF_FEW), |task| {
+            let (mut sums, mut scores) = (vec![0; columns_of], vec![0; columns_of]);
+            for row in task * ROWS_OF_FEW..rows.min((task + 1) * ROWS_OF_FEW) {
+                let row_of = |tap: usize| ids[tap * rows + row] as usize;
+                attention::tap_scores(table, row_of, &weights, shift, &mut sums, &mut scores);
+                for (column, &score) in scores.iter().enumerate() {
+                    // SAFETY: tasks differ in rows.
+                    let to = unsafe { shared.part(column * rows + row, 1) };
+                    to[0] = score;
+                }
+            }
+        });
+    });
+    drop(writable);
+    Ok(out)
+}
+
 #[pyfunction]
 fn softmax_weights<'py>(
     py: Python<'py>,
@@ -754,6 +806,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     operators.add_function(wrap_pyfunction!(add, &operators)?)?;
     operators.add_function(wrap_pyfunction!(layer_norm, &operators)?)?;
     operators.add_function(wrap_pyfunction!(attention_scores, &operators)?)?;
+    operators.add_function(wrap_pyfunction!(tap_scores, &operators)?)?;
     operators.add_function(wrap_pyfunction!(softmax_weights, &operators)?)?;
     operators.add_function(wrap_pyfunction!(attention_mix, &operators)?)?;
     operators.add_function(wrap_pyfunction!(attend, &operators)?)?;

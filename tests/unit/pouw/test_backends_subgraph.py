@@ -1,5 +1,6 @@
 """Operators that run together give what they give one by one, and only those go together that nobody observes."""
 
+import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -81,6 +82,27 @@ def test_a_mining_operand_out_of_range_is_named(name):
     wrong = CONSTANTS | {root: np.full_like(CONSTANTS[root], 65)}
     with pytest.raises(TensorOutOfRange, match="mining operand B"):
         backend.run_subgraph(SUBGRAPH, cases_subgraph.inputs()[:1], wrong)
+
+
+def test_columns_by_themselves_go_together_with_the_rows_that_they_gather():
+    subgraph, _ = cases_subgraph.taps()
+    steps = native_fused.plan(subgraph)
+    assert [(step.kind, len(step.operators), step.inputs) for step in steps] == [("taps", 5, (SubgraphInput(0),))] * 2
+    for index in range(4):  # an observed operator of the chain keeps it apart
+        port = SubgraphOutput(SUBGRAPH.outputs[0].port, index)
+        steps = native_fused.plan(Subgraph("seen", ("x",), (*subgraph.outputs, port), subgraph.operators))
+        assert [step.kind for step in steps] == ["operator"] * 6
+    last = subgraph.operators[-1]
+    for attributes in ((3, 3, 5, 6, 9), (3, 2, 6, 6, 9)):  # no whole column
+        other = (*subgraph.operators[:-1], dataclasses.replace(last, attributes=attributes))
+        assert "taps" not in {step.kind for step in native_fused.plan(Subgraph("odd", ("x",), subgraph.outputs, other))}
+
+
+@pytest.mark.parametrize("name", ["native", "torch"])
+def test_a_tap_that_no_table_has_is_named(name):
+    subgraph, constants = cases_subgraph.taps()
+    with pytest.raises(TensorOutOfRange, match="token id"):
+        served(name).run_subgraph(subgraph, (cases_subgraph.taps_inputs()[0][:10].copy(),), constants)
 
 
 def mined(bound):

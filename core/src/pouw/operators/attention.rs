@@ -146,6 +146,39 @@ versions! {
 }
 
 versions! {
+    /// Adds a tap to the sums of some columns: 2^13 products are below 2^44.
+    fn add_tap(x: &[i16], weights: &[i16], sums: &mut [i64]) {
+        for ((&x, &weight), sum) in x.iter().zip(weights).zip(sums) {
+            *sum += i64::from(i32::from(x) * i32::from(weight));
+        }
+    }
+}
+
+versions! {
+    fn scores_of(sums: &[i64], shift: u32, out: &mut [i32]) {
+        for (&sum, to) in sums.iter().zip(out) {
+            *to = round_shift(sum, shift).clamp(-i64::from(i32::MAX), i64::from(i32::MAX)) as i32;
+        }
+    }
+}
+
+/// Scores of rows that are gathered tap by tap: `table[row_of(tap)][column] * weights[tap][column]`, summed over taps.
+pub fn tap_scores(
+    table: Columns<'_>,
+    row_of: impl Fn(usize) -> usize,
+    weights: &[i16],
+    shift: u32,
+    sums: &mut [i64],
+    out: &mut [i32],
+) {
+    sums.fill(0);
+    for (tap, weights) in weights.chunks_exact(table.size).enumerate() {
+        add_tap(table.row(row_of(tap)), weights, sums);
+    }
+    scores_of(sums, shift, out);
+}
+
+versions! {
     fn means(sums: &[i32], reciprocal: i64, out: &mut [i16]) {
         for (&sum, to) in sums.iter().zip(out) {
             *to = clamp16(round_shift(i64::from(sum).wrapping_mul(reciprocal), 40), 32_767);
