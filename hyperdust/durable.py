@@ -33,9 +33,11 @@ def replace_durably(path: Path, text: str, mode: int = _USUAL) -> None:
 def create_durably(path: Path, text: str, mode: int = _USUAL) -> None:
     """Write a file that is not there yet; returns once it is on disk, under its name.
 
+    A power cut before that may leave a part of it.
+
     Raises:
         FileExistsError: it is there; nothing is changed.
-        OSError: the disk does not take it.
+        OSError: the disk does not take it; nothing is left.
     """
     _write(path, text, mode)
     _sync_folder(path)
@@ -72,10 +74,15 @@ def hold_and_load(path: Path, load: Callable[[Path], _Content]) -> tuple[TextIO,
 
 
 def _write(path: Path, text: str, mode: int) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)  # only what was made here: a failed open has made nothing
+        raise
 
 
 def _sync_folder(path: Path) -> None:

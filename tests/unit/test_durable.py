@@ -44,6 +44,35 @@ def test_the_old_file_stays_where_the_disk_takes_no_new_one(tmp_path, monkeypatc
     assert (path.read_text(), list(tmp_path.iterdir())) == ("old", [path])
 
 
+def test_nothing_is_left_where_the_disk_takes_no_file(tmp_path, monkeypatch):
+    path = tmp_path / "key.json"
+
+    def full(_handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        create_durably(path, "half of a key")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    create_durably(path, "key")
+    assert path.read_text() == "key"
+
+
+def test_what_is_there_stays_where_nothing_can_be_opened(tmp_path, monkeypatch):
+    path = tmp_path / "key.json"
+    path.write_text("first")
+
+    def refuse(*_):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(OSError, match="Too many"):
+        create_durably(path, "second")
+    monkeypatch.undo()
+    assert path.read_text() == "first"
+
+
 def test_what_is_there_is_not_created_again(tmp_path):
     path = tmp_path / "key.json"
     create_durably(path, "first", PRIVATE)
