@@ -5,6 +5,7 @@ M meta (ticket, total difficulty) · T transaction hashes · N canonical hash by
 U undo record of a canonical block · W state writes of a side block · I singletons (schema, genesis, head, finality) ·
 V votes and E evidence (`hyperdust.node.votes`) · O Bitcoin's headers (`hyperdust.node.bitcoin`) · K evidence, announced
 deposits and anchors of the peg (`hyperdust.node.peg`). State has one key of ours: the peg's (`chain.state.PEG_KEY`).
+Over 400 lines: one file reads and writes every key of a block.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
