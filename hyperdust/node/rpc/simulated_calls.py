@@ -11,12 +11,15 @@ from chain import engine
 from chain.engine import AccountOverride, BlockEnvironment, CallMessage, CallResult, Precompile
 from chain.hashing import keccak256
 from hyperdust.node.contracts import State
+from hyperdust.node.rpc import shapes
 from hyperdust.node.rpc.blob_fees import prepare_blob_fees
 from hyperdust.node.rpc.blocks import Log
 from hyperdust.node.rpc.delegation import delegate
+from hyperdust.node.rpc.errors import Reverted
 from hyperdust.node.rpc.eth_call import credit_sender
 from hyperdust.node.rpc.eth_state import load_account
 from hyperdust.node.rpc.parameters import Authorization, CallRequest
+from hyperdust.node.rpc.shapes import Json
 
 MAX_NONCE: Final = (1 << 64) - 1  # EIP-2681
 _TRANSFER_ADDRESS: Final = b"\xee" * 20  # where geth lets transfers of ether log from
@@ -209,6 +212,21 @@ def _over(below: engine.ReadMany, written: Mapping[bytes, bytes | None]) -> engi
         return [written[key] if key in written else found[key] for key in keys]
 
     return read_many
+
+
+def call_json(outcome: CallResult, logs: Sequence[Json]) -> Json:
+    """A call's result as eth_simulateV1 shows it; `logs`: in their JSON form."""
+    call: Json = {
+        "returnData": shapes.data(outcome.output if outcome.success else b""),
+        "logs": logs,
+        "gasUsed": shapes.quantity(outcome.gas_used),
+        "maxUsedGas": shapes.quantity(outcome.gas_used + outcome.gas_refunded),
+        "status": shapes.quantity(int(outcome.success)),
+    }
+    if not outcome.success:
+        reverted = outcome.error is None or outcome.error.startswith("execution reverted")
+        call["error"] = Reverted(outcome.output).as_json() if reverted else {"code": -32015, "message": outcome.error}
+    return call
 
 
 def _logs_with_transfers(frame: Mapping[str, Any]) -> list[Log]:

@@ -14,7 +14,7 @@ from eth_utils.address import to_checksum_address
 
 from chain import engine
 from chain.blocks import ZERO_HASH, Body, Header
-from chain.engine import CallResult, Executed, SystemCall, Transaction
+from chain.engine import Executed, SystemCall, Transaction
 from chain.errors import Invalid
 from chain.state import block_hash_key
 from chain.transactions import (
@@ -36,7 +36,7 @@ from hyperdust.node.rpc import shapes
 from hyperdust.node.rpc.backend import Request
 from hyperdust.node.rpc.blocks import FullBlock, Log
 from hyperdust.node.rpc.delegation import DELEGATION
-from hyperdust.node.rpc.errors import InvalidParams, Reverted, RpcError
+from hyperdust.node.rpc.errors import InvalidParams, RpcError
 from hyperdust.node.rpc.eth_call import engine_overrides
 from hyperdust.node.rpc.eth_state import load_account, load_code
 from hyperdust.node.rpc.feeds import bloom_bits
@@ -44,7 +44,7 @@ from hyperdust.node.rpc.list_root import compute_list_root
 from hyperdust.node.rpc.parameters import LATEST, BlockOverrides, BlockReference, SimulatedBlock, Simulation
 from hyperdust.node.rpc.precompile_moves import move_precompiles
 from hyperdust.node.rpc.shapes import Json
-from hyperdust.node.rpc.simulated_calls import MAX_NONCE, Ran, Unsigned, World, make_transaction, run_call
+from hyperdust.node.rpc.simulated_calls import MAX_NONCE, Ran, Unsigned, World, call_json, make_transaction, run_call
 
 _MAX_BLOCKS: Final = 256  # geth's
 _BEACON_ROOTS: Final = bytes.fromhex("000f3df6d732807ef1319fb7b8bb8522d0beac02")  # EIP-4788
@@ -373,22 +373,8 @@ def _calls_json(block: FullBlock, done: Sequence[_Done]) -> list[Json]:
             for offset, log in enumerate(one.ran.logs)
         ]
         first_log += len(logs)
-        calls.append(_call_json(outcome, logs))
+        calls.append(call_json(outcome, logs))
     return calls
-
-
-def _call_json(outcome: CallResult, logs: Sequence[Json]) -> Json:
-    call: Json = {
-        "returnData": shapes.data(outcome.output if outcome.success else b""),
-        "logs": logs,
-        "gasUsed": shapes.quantity(outcome.gas_used),
-        "maxUsedGas": shapes.quantity(outcome.gas_used + outcome.gas_refunded),
-        "status": shapes.quantity(int(outcome.success)),
-    }
-    if not outcome.success:
-        reverted = outcome.error is None or outcome.error.startswith("execution reverted")
-        call["error"] = Reverted(outcome.output).as_json() if reverted else {"code": -32015, "message": outcome.error}
-    return call
 
 
 def _bloom(logs: Iterable[engine.Log]) -> bytes:
