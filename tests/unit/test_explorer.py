@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from chain.params import DEVNET_CHAIN_IDS
-from hyperdust import devnet, devnet_folder
+from hyperdust import devnet, devnet_folder, devnet_ports
 from hyperdust.explorer import proxy as proxying
 from hyperdust.explorer.app import HEADERS, ExplorerConfig, build_application
 from hyperdust.explorer.errors import BadAddress, BadRequest, FaucetFailed, MethodRefused, TooSoon
@@ -367,11 +367,11 @@ def test_a_taken_port_of_it_is_named(monkeypatch):
         if address[1] == 9004:
             raise OSError
 
-    monkeypatch.setattr(devnet.socket.socket, "bind", bind)
-    monkeypatch.setattr(devnet, "_owner", lambda _port: "")
-    with pytest.raises(devnet.PortTaken, match=r"port 9004 \(explorer\) is taken"):
-        devnet.check_ports(devnet.Ports(9000).named)
-    devnet.check_ports(devnet.Ports(9000, with_explorer=False).named)
+    monkeypatch.setattr(devnet_ports.socket.socket, "bind", bind)
+    monkeypatch.setattr(devnet_ports, "_owner", lambda _port: "")
+    with pytest.raises(devnet_ports.PortTaken, match=r"port 9004 \(explorer\) is taken"):
+        devnet_ports.check_ports(devnet.Ports(9000).named)
+    devnet_ports.check_ports(devnet.Ports(9000, with_explorer=False).named)
 
 
 def test_the_faucets_account_is_funded_by_genesis():
