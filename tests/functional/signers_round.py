@@ -375,14 +375,13 @@ def test_a_round_that_a_reorganisation_takes_out_comes_back(node, bitcoin, signe
 def test_a_lying_leader_gets_refusals(node, bitcoin, signers):
     signers.start(0, 1, 2)
     fund(node, bitcoin)
-    for index in (0, 1):
+    for index in (0, 1, 2):
         signers.kill(index)
     signers.start(0, **{"round-blocks": 500, "peers": ""})
     honest = poll(lambda: _reach(signers, node, 0))
     node.burn(5_000)
     pay_in(node, bitcoin, 400_000)
     bitcoin.mine(2)
-    signers.kill(2)
     key = SigningKey(signer_key(2))
     good = _propose(node, bitcoin, signers, key)
 
