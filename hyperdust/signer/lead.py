@@ -134,8 +134,8 @@ def prepare_bump(session: Session, before: Proposal, reachable: Reachable, path:
         path = Path.KEY if shared.issuperset(one.custody.epoch for one in old.inputs) else Path.SCRIPT
     state, planned = _replan(session, before, path)
     vsize = build_draft(state, planned, rules).vsize
-    least = -(-(old.fee * 1000 + rules.relay_step * vsize) // vsize)  # of BIP-125, whatever the path costs
-    wanted = max(before.rate * _STEP[0] // _STEP[1], before.rate + 2 * rules.relay_step, least)
+    least = _replacing_rate(old, vsize, rules)  # whatever the path costs
+    wanted = max(_next_rate(before.rate, rules), least)
     wanted = max(wanted, sources.limits.rate_of(sources.bitcoin.load_rate()))
     most = min(sources.limits.max_rate, highest_rate(state, planned, rules))
     if most < max(before.rate + 2 * rules.relay_step, least):
@@ -160,13 +160,13 @@ def prepare_dearer(session: Session, before: Proposal, reachable: Reachable) -> 
     sources, rules = session.sources, session.sources.rules
     basis = load_basis(before, sources)
     old = build_draft(basis.state, replace(basis.planned, rate=before.rate), rules)
-    rate = max(before.rate * _STEP[0] // _STEP[1], before.rate + 2 * rules.relay_step)
+    rate = _next_rate(before.rate, rules)
     for _ in range(_TRIES):
         prepared = prepare_round(session, reachable, vault=basis.vault, least_rate=rate)
         draft = prepared.draft
         if not (draft.round.deposits or draft.round.payouts):
             raise NothingToDo(f"nobody can pay {rate} sat per 1,000 vB")
-        rate = -(-(old.fee * 1000 + rules.relay_step * draft.vsize) // draft.vsize)  # BIP-125: it pays more in all
+        rate = _replacing_rate(old, draft.vsize, rules)
         if draft.round.rate >= rate:
             return prepared
     raise RateTooHigh("rate of another round", before.rate, f"{rate} and more, to take its place")
@@ -231,6 +231,16 @@ def collect(session: Session, prepared: Prepared, reachable: Reachable) -> Trans
         if signature:
             found[at][session.key.public] = signature
     return prepared.draft.complete(found)
+
+
+def _next_rate(rate: int, rules: PegRules) -> int:
+    """Of a replacement: a step above."""
+    return max(rate * _STEP[0] // _STEP[1], rate + 2 * rules.relay_step)
+
+
+def _replacing_rate(old: Draft, vsize: int, rules: PegRules) -> int:
+    """The least at which nodes take so many bytes in another round's place: it pays more in all (BIP-125)."""
+    return -(-(old.fee * 1000 + rules.relay_step * vsize) // vsize)
 
 
 def find_shared(state: PegState, present: frozenset[bytes]) -> frozenset[int]:

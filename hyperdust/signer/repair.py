@@ -10,7 +10,7 @@ from typing import Final
 
 from bridge.deposits import Outpoint, ProvenTransaction, Spent
 from bridge.peg_repair import apply_row, undo
-from bridge.peg_state import PegState, Reason, VaultRecord
+from bridge.peg_state import PegState, Reason
 from bridge.rules import PegRules
 from bridge.scripts import vault_output
 from bridge.transactions import Transaction
@@ -78,11 +78,14 @@ def resend(state: PegState, known: Collection[Transaction], bitcoin: Bitcoin) ->
     for record in state.records[count_kept(state, bitcoin) :]:
         if bitcoin.load_mined(record.coin.txid) is not None:
             continue
-        for made in _versions(record, known, bitcoin):
-            try:
-                send_again(made, bitcoin)
-            except RpcFault as error:
-                refused[made.txid] = str(error)
+        txid = record.coin.txid
+        made = next((one for one in known if one.txid == txid), None) or bitcoin.load_transaction(txid)
+        if made is None:
+            continue
+        try:
+            send_again(made, bitcoin)
+        except RpcFault as error:
+            refused[txid] = str(error)
     return refused
 
 
@@ -99,12 +102,6 @@ def send_again(made: Transaction, bitcoin: Bitcoin) -> None:
             with suppress(RpcFault):
                 bitcoin.send(funding)
     bitcoin.send(made)
-
-
-def _versions(record: VaultRecord, known: Collection[Transaction], bitcoin: Bitcoin) -> list[Transaction]:
-    kept = next((one for one in known if one.txid == record.coin.txid), None)
-    found = kept or bitcoin.load_transaction(record.coin.txid)
-    return [] if found is None else [found]
 
 
 def _check_gifts_alone(txid: bytes, state: PegState, bitcoin: Bitcoin, rules: PegRules) -> None:
